@@ -1,0 +1,166 @@
+"""Everything that can be set from the environment, read once into a frozen `Settings`.
+
+`SETTINGS_TABLE` is the single list of variables with their defaults and a sentence each; the table in README.md is
+held to it by a test, and so is docker-compose.yml.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+SHIPPED_MODEL = PROJECT_ROOT / "ml" / "models" / "rubrika-small"
+
+SETTINGS_TABLE: dict[str, tuple[str, str]] = {
+    "DATABASE_URL": ("", "PostgreSQL to use (`postgresql://user:password@host:5432/name`); empty: the embedded one"),
+    "REDIS_URL": ("", "Redis or Valkey to use (`redis://host:6379/0`); empty: the embedded one"),
+    "RUBRIKA_HOST": ("127.0.0.1", "address that the API and the page listen on"),
+    "RUBRIKA_PORT": ("8000", "port that the API and the page listen on"),
+    "RUBRIKA_DATA_DIR": (
+        "",
+        "folder of the embedded servers, of logs and of cached networks; empty: `/var/lib/rubrika` for root, "
+        "else `$XDG_DATA_HOME/rubrika` or `~/.local/share/rubrika`",
+    ),
+    "RUBRIKA_WORKERS": ("1", "worker processes that `rubrika up` starts; each uses all cores it is given"),
+    "RUBRIKA_THREADS": ("0", "CPU threads of each worker's network; 0: the cores divided by the workers"),
+    "RUBRIKA_MODEL": ("", "model folder; empty: the shipped one, `ml/models/rubrika-small`"),
+    "RUBRIKA_DEVICE": ("auto", "`auto`, `cpu` or `cuda`: what the network runs on"),
+    "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
+    "RUBRIKA_AUTH": ("off", "`off`: everybody who reaches the port is one owner; refused beyond loopback unless forced"),
+    "RUBRIKA_ALLOW_OPEN": ("0", "1: listen beyond loopback although `RUBRIKA_AUTH` is `off` (behind a proxy of yours)"),
+    "RUBRIKA_LOG_LEVEL": ("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
+    "RUBRIKA_API_PROCESSES": ("2", "gunicorn processes"),
+    "RUBRIKA_API_THREADS": ("16", "threads of each; a request held by `Prefer: wait` occupies one"),
+    "RUBRIKA_RETENTION_DAYS": ("30", "jobs and texts older than this are dropped, a day at a time; 0: kept for ever"),
+    "RUBRIKA_LEASE_SECONDS": ("10", "a worker that gives no sign of life for so long loses its chunk to another"),
+    "RUBRIKA_SWEEP_SECONDS": ("2", "how often the sweeper looks for expired leases and unheard bells"),
+    "RUBRIKA_CHUNK_ROWS": ("256", "rows of a file that a worker claims and records as one"),
+    "RUBRIKA_MAX_BODY_BYTES": ("2147483648", "largest upload; a larger one is 413"),
+    "RUBRIKA_MAX_JSON_BYTES": ("16777216", "largest JSON body of `/classifications`; a larger one is 413"),
+    "RUBRIKA_MAX_ROWS": ("10000000", "most rows in a file; more are 413"),
+    "RUBRIKA_MAX_COLUMNS": ("500", "most columns in a file; more are 422"),
+    "RUBRIKA_MAX_TEXT_CHARS": ("100000", "longest text, its three fields together; a longer one is 422 or a row error"),
+    "RUBRIKA_MAX_ITEMS": ("1000", "most posts in one request to `/classifications`; more are 422"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process. Durations are seconds, sizes are bytes, unless the name says otherwise."""
+
+    database_url: str
+    redis_url: str
+    host: str
+    port: int
+    data_dir: Path
+    workers: int
+    threads: int
+    model: Path
+    device: str
+    backend: str
+    auth: str
+    allow_open: bool
+    log_level: str
+    api_processes: int
+    api_threads: int
+    retention_days: int
+    lease_seconds: float
+    sweep_seconds: float
+    chunk_rows: int
+    max_body_bytes: int
+    max_json_bytes: int
+    max_rows: int
+    max_columns: int
+    max_text_chars: int
+    max_items: int
+
+    @staticmethod
+    def from_env(env: Mapping[str, str] | None = None) -> "Settings":
+        """Read all settings from `env` (the process environment unless given).
+
+        Raises `SettingsError` with one sentence for the first value that cannot be used. Nothing is touched on disk.
+        """
+        source = os.environ if env is None else env
+
+        def text(name: str) -> str:
+            return source.get(name, "").strip() or SETTINGS_TABLE[name][0]
+
+        def number(name: str, low: int, high: int) -> int:
+            try:
+                value = int(text(name))
+            except ValueError:
+                value = low - 1
+            if not low <= value <= high:
+                raise SettingsError(f"{name} must be a whole number from {low} to {high}, not {text(name)!r}.")
+            return value
+
+        def seconds(name: str) -> float:
+            try:
+                value = float(text(name))
+            except ValueError:
+                value = 0.0
+            if not 0.05 <= value <= 86_400:
+                raise SettingsError(f"{name} must be a number of seconds from 0.05 to 86400, not {text(name)!r}.")
+            return value
+
+        def choice(name: str, *allowed: str) -> str:
+            if text(name) not in allowed:
+                raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text(name)!r}.")
+            return text(name)
+
+        return Settings(
+            database_url=_sqlalchemy_url(text("DATABASE_URL")),
+            redis_url=text("REDIS_URL"),
+            host=text("RUBRIKA_HOST"),
+            port=number("RUBRIKA_PORT", 1, 65535),
+            data_dir=Path(text("RUBRIKA_DATA_DIR")).expanduser().absolute()
+            if text("RUBRIKA_DATA_DIR")
+            else _default_data_dir(source),
+            workers=number("RUBRIKA_WORKERS", 0, 256),
+            threads=number("RUBRIKA_THREADS", 0, 1024),
+            model=Path(text("RUBRIKA_MODEL")).expanduser().absolute() if text("RUBRIKA_MODEL") else SHIPPED_MODEL,
+            device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
+            backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
+            auth=choice("RUBRIKA_AUTH", "off"),
+            allow_open=choice("RUBRIKA_ALLOW_OPEN", "0", "1") == "1",
+            log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),
+            api_processes=number("RUBRIKA_API_PROCESSES", 1, 64),
+            api_threads=number("RUBRIKA_API_THREADS", 1, 1024),
+            retention_days=number("RUBRIKA_RETENTION_DAYS", 0, 36_500),
+            lease_seconds=seconds("RUBRIKA_LEASE_SECONDS"),
+            sweep_seconds=seconds("RUBRIKA_SWEEP_SECONDS"),
+            chunk_rows=number("RUBRIKA_CHUNK_ROWS", 1, 100_000),
+            max_body_bytes=number("RUBRIKA_MAX_BODY_BYTES", 1, 2**50),
+            max_json_bytes=number("RUBRIKA_MAX_JSON_BYTES", 1, 2**40),
+            max_rows=number("RUBRIKA_MAX_ROWS", 1, 2**31 - 1),
+            max_columns=number("RUBRIKA_MAX_COLUMNS", 1, 1600),
+            max_text_chars=number("RUBRIKA_MAX_TEXT_CHARS", 1, 10**8),
+            max_items=number("RUBRIKA_MAX_ITEMS", 1, 100_000),
+        )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API listens to this machine only."""
+        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+
+
+def _sqlalchemy_url(url: str) -> str:
+    """Name the driver in a `postgres://` or `postgresql://` address, which is how the world writes them."""
+    for prefix in ("postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg2://" + url.removeprefix(prefix)
+    if url and not url.startswith("postgresql+psycopg2://"):
+        raise SettingsError("DATABASE_URL must begin with postgresql://.")
+    return url
+
+
+def _default_data_dir(env: Mapping[str, str]) -> Path:
+    """A folder of Rubrika's own. Root's home is often closed to the user that PostgreSQL must run as."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/lib/rubrika")
+    base = env.get("XDG_DATA_HOME", "")
+    return Path(base) / "rubrika" if base else Path.home() / ".local" / "share" / "rubrika"
