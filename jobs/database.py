@@ -1,0 +1,89 @@
+"""Connections to Postgres: one engine a process, short transactions, and one word for "not reachable now"."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+
+from jobs.errors import UnavailableError
+
+T = TypeVar("T")
+
+RETRIABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+"""Serialization failure, deadlock, lock not available: the same transaction may well pass a moment later."""
+
+GONE_SQLSTATES = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", "53400", "53100", "53200"})
+"""The server is being shut down, restarted or is out of connections, memory or disk."""
+
+
+def make_engine(database_url: str, *, pool_size: int, application: str) -> Engine:
+    """An engine with a bounded pool; nothing connects yet. `application` is the name shown in pg_stat_activity."""
+    url: URL = make_url(database_url)
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={
+            "connect_timeout": 3,
+            "application_name": application,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            # A long COPY keeps sending; only an idle transaction, which is a bug or a lost host, is ended.
+            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=600000",
+        },
+    )
+
+
+def is_unavailable(error: DBAPIError) -> bool:
+    """Whether the error says that the server cannot be reached or used now, rather than that the query is wrong."""
+    if error.connection_invalidated:
+        return True
+    code = getattr(error.orig, "pgcode", None)
+    if code is None:
+        # psycopg2 gives no code when the connection itself failed.
+        return type(error.orig).__name__ in {"OperationalError", "InterfaceError"}
+    return code in GONE_SQLSTATES or code.startswith("08")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn "the server is not there" into `UnavailableError`; every other error passes as it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        if is_unavailable(error):
+            raise UnavailableError("The database cannot be reached at the moment.") from error
+        raise
+    except TimeoutError as error:
+        raise UnavailableError("All connections to the database are in use.") from error
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction: committed when the block ends, rolled back when it raises.
+
+    Raises `UnavailableError` when Postgres cannot be reached.
+    """
+    with translated(), engine.begin() as connection:
+        yield connection
+
+
+def run(engine: Engine, step: Callable[[Connection], T], *, attempts: int = 3) -> T:
+    """Run `step` in a transaction and return what it returns; repeat it when Postgres asks for that.
+
+    Deadlocks and serialization failures are repeated at once. `step` must change nothing but the database.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            with transaction(engine) as connection:
+                return step(connection)
+        except DBAPIError as error:
+            if attempt == attempts or getattr(error.orig, "pgcode", None) not in RETRIABLE_SQLSTATES:
+                raise
+    raise AssertionError("unreachable: the last attempt returned or raised")

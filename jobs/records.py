@@ -1,0 +1,202 @@
+"""What crosses the boundary between the store and those who use it: frozen, and without SQL or HTTP words."""
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from jobs.errors import NotFoundError
+from jobs.states import JobKind, JobState
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then random bits. Sorts by time of creation."""
+    stamp = time.time_ns() // 1_000_000
+    value = (stamp << 80) | int.from_bytes(os.urandom(10))
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return UUID(int=value)
+
+
+_TEXT_ID = re.compile(r"^([0-9a-f]{32})-([1-9][0-9]{0,8})$")
+
+
+def text_id(job_id: UUID, row_no: int) -> str:
+    """The public id of one text of a job."""
+    return f"{job_id.hex}-{row_no}"
+
+
+def parse_text_id(value: str) -> tuple[UUID, int]:
+    """The job and the row of a public id. Raises `NotFoundError` for anything that is not one."""
+    match = _TEXT_ID.match(value)
+    if match is None:
+        raise NotFoundError("There is no such classification.")
+    return UUID(match[1]), int(match[2])
+
+
+def parse_job_id(value: str) -> UUID:
+    """The id of a job. Raises `NotFoundError` for anything that is not one."""
+    if re.fullmatch(r"[0-9a-f]{32}", value) is None:
+        raise NotFoundError("There is no such job.")
+    return UUID(value)
+
+
+@dataclass(frozen=True, slots=True)
+class NewText:
+    """A post on its way in. `error_code` is set for a row that was read but cannot be given to a model."""
+
+    doc_text: str
+    image2text: str
+    speech2text: str
+    custom_id: str | None = None
+    extra: Mapping[str, Any] | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A client's `Idempotency-Key` and the SHA-256 of what it sent with it."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What is known of a job before its rows are read."""
+
+    owner: str
+    kind: JobKind
+    filename: str | None = None
+    layout: Mapping[str, Any] = field(default_factory=dict)
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a model: texts whose probability is at least `threshold` are assigned to it."""
+
+    id: str
+    name: str
+    name_en: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model; `topics` are in the order of its probabilities."""
+
+    id: int
+    name: str
+    version: str
+    sha256: str
+    topics: tuple[Topic, ...]
+    card: Mapping[str, Any]
+    active: bool
+    registered_at: datetime
+
+    @property
+    def label(self) -> str:
+        """How the interface names it: `rubrika-small@1.0.0`."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of rows that a worker holds."""
+
+    job_id: UUID
+    day: date
+    first_row: int
+    row_count: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one claim gave a worker: its lease token, and the chunks that are recorded together under it."""
+
+    lease: UUID
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedText:
+    """A text as a worker reads it."""
+
+    job_id: UUID
+    day: date
+    row_no: int
+    doc_text: str
+    image2text: str
+    speech2text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker records for a text: probabilities in the order of the model's topics, or an error."""
+
+    text: ClaimedText
+    probabilities: Sequence[float] | None
+    truncated: bool = False
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its owner sees it. Counts are of committed rows."""
+
+    id: UUID
+    day: date
+    owner: str
+    kind: JobKind
+    state: JobState
+    filename: str | None
+    layout: Mapping[str, Any]
+    model_id: int | None
+    rows_total: int
+    rows_succeeded: int
+    rows_failed: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    rows_per_second: float | None = None
+    queue_position: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A text with what is recorded for it so far."""
+
+    job_id: UUID
+    row_no: int
+    doc_text: str
+    image2text: str
+    speech2text: str
+    custom_id: str | None
+    extra: Mapping[str, Any]
+    model_id: int | None
+    probabilities: tuple[float, ...] | None
+    truncated: bool
+    error_code: str | None
+    error_message: str | None
+    error_column: str | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one sweep did, and how much is still waiting (chunks, and seconds since the oldest was queued)."""
+
+    requeued: int
+    split: int
+    given_up: int
+    waiting: int
+    oldest_waiting_seconds: float | None
+    settled: tuple[UUID, ...]

@@ -1,0 +1,183 @@
+"""The tables, with the CHECK constraints that refuse impossible rows.
+
+`texts` and `results` are partitioned by the day on which their job was created, so that retention drops a partition
+instead of deleting rows. `jobs.day` and `chunks.day` name the partition, so that every query on them reads one.
+The schema itself is built by Alembic (`migrations/`); a test holds the two equal.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    REAL,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from jobs.states import TERMINAL_STATES, ChunkState, JobKind, JobState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+_TERMINAL = _one_of("state", sorted(TERMINAL_STATES))
+
+models = Table(
+    "models",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("topics", JSONB, nullable=False, comment="[{id, name, name_en, threshold}] in the order of the network"),
+    Column("topic_ids", ARRAY(Text), nullable=False),
+    Column("thresholds", ARRAY(REAL), nullable=False),
+    Column("card", JSONB, nullable=False),
+    Column("active", Boolean, nullable=False, server_default=text("false")),
+    Column("registered_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("sha256"),
+    CheckConstraint("cardinality(topic_ids) > 0 AND cardinality(topic_ids) = cardinality(thresholds)", name="topics"),
+)
+Index("uq_models_active", models.c.active, unique=True, postgresql_where=text("active"))
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True, comment="UUIDv7: sorts by time of creation"),
+    Column("day", Date, nullable=False, comment="the partition of its texts and results"),
+    Column("owner", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("filename", Text),
+    Column("layout", JSONB, nullable=False, comment="format, encoding, delimiter, columns and mapping of a file"),
+    Column("model_id", Integer, ForeignKey("models.id")),
+    Column("rows_total", Integer, nullable=False),
+    Column("rows_succeeded", Integer, nullable=False, server_default=text("0")),
+    Column("rows_failed", Integer, nullable=False, server_default=text("0")),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("idempotency_key", Text),
+    Column("fingerprint", Text, comment="SHA-256 of the request that created it"),
+    CheckConstraint(_one_of("kind", list(JobKind)), name="kind"),
+    CheckConstraint(_one_of("state", list(JobState)), name="state"),
+    CheckConstraint(f"(finished_at IS NOT NULL) = ({_TERMINAL})", name="finished"),
+    CheckConstraint(
+        "rows_total > 0 AND rows_succeeded >= 0 AND rows_failed >= 0 AND rows_succeeded + rows_failed <= rows_total",
+        name="rows",
+    ),
+    CheckConstraint(
+        "state NOT IN ('succeeded', 'partially_succeeded', 'failed') OR rows_succeeded + rows_failed = rows_total",
+        name="complete",
+    ),
+    CheckConstraint("(idempotency_key IS NULL) = (fingerprint IS NULL)", name="idempotency"),
+    UniqueConstraint("owner", "idempotency_key"),
+)
+Index("ix_jobs_owner_kind_id", jobs.c.owner, jobs.c.kind, jobs.c.id)
+Index("ix_jobs_unfinished", jobs.c.id, postgresql_where=text(f"NOT ({_TERMINAL})"))
+Index("ix_jobs_day", jobs.c.day)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("first_row", Integer, nullable=False),
+    Column("row_count", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="how often a worker began on it"),
+    Column("queued_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("lease", Uuid),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("job_id", "first_row"),
+    CheckConstraint(_one_of("state", list(ChunkState)), name="state"),
+    CheckConstraint("first_row > 0 AND row_count > 0", name="rows"),
+    CheckConstraint("(state = 'running') = (lease_until IS NOT NULL)", name="lease_until"),
+    CheckConstraint("lease IS NOT NULL OR state IN ('queued', 'cancelled')", name="lease"),
+    CheckConstraint("(state IN ('done', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"),
+)
+Index(
+    "ix_chunks_waiting",
+    chunks.c.lane,
+    chunks.c.first_row,
+    chunks.c.job_id,
+    postgresql_where=text("state = 'queued'"),
+)
+Index("ix_chunks_lease_until", chunks.c.lease_until, postgresql_where=text("state = 'running'"))
+Index("ix_chunks_lease", chunks.c.lease, postgresql_where=text("lease IS NOT NULL"))
+Index("ix_chunks_open", chunks.c.job_id, postgresql_where=text("state IN ('queued', 'running')"))
+Index("ix_chunks_job_id_finished_at", chunks.c.job_id, chunks.c.finished_at)
+
+texts = Table(
+    "texts",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("row_no", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("doc_text", Text, nullable=False),
+    Column("image2text", Text, nullable=False),
+    Column("speech2text", Text, nullable=False),
+    Column("custom_id", Text),
+    Column("extra", JSONB, comment="the other columns of the file"),
+    Column("error_code", Text, comment="why this row cannot be given to a model, found when it was read"),
+    Column("error_message", Text),
+    Column("error_column", Text),
+    PrimaryKeyConstraint("job_id", "row_no", "day"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("row_no", Integer, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("model_id", Integer, comment="the model that made it; none for a row that never reached one"),
+    Column("probabilities", ARRAY(REAL), comment="in the order of the model's topics"),
+    Column("truncated", Boolean, nullable=False, server_default=text("false")),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_column", Text),
+    PrimaryKeyConstraint("job_id", "row_no", "day"),
+    CheckConstraint("(probabilities IS NULL) = (error_code IS NOT NULL)", name="result_or_error"),
+    CheckConstraint("probabilities IS NULL OR model_id IS NOT NULL", name="model"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True, comment="host:pid:start"),
+    Column("model_id", Integer, ForeignKey("models.id"), nullable=False),
+    Column("device", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
