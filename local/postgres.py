@@ -1,0 +1,253 @@
+"""A PostgreSQL of Rubrika's own, in the data folder: made on the first start, reached by a Unix socket alone.
+
+The order of its life: `prepare` makes the cluster, stops what an earlier start may have left behind and returns the
+process to run; `is_ready` says when it answers. `start` and `stop` do all of that for whoever needs the server alone.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
+
+from jobs.errors import StartError
+from local.binaries import Wheel, postgres_wheel, usable_by
+from local.folders import make_folder, make_private_folder, make_socket_folder, socket_folder
+from local.processes import Child, StopOrder, can_enter, command_line, end_stranger, server_identity, spawn, wait_until
+
+MAJOR = "18"
+_USER = "rubrika"
+_DATABASE = "rubrika"
+_FAST_SHUTDOWN = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0))
+
+# For a machine of two cores whose work is a network, with bulk COPY in and out. Given on the command line, so that a
+# new version of Rubrika brings its own; whoever wants to tune more brings a server of their own by DATABASE_URL.
+_OPTIONS: dict[str, str] = {
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+    "work_mem": "8MB",
+    "maintenance_work_mem": "64MB",
+    "synchronous_commit": "on",  # What was answered with 202 is on disk.
+    "max_wal_size": "2GB",
+    "min_wal_size": "80MB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+    # Nobody replicates this server, and COPY into a fresh partition writes less without the means for it.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    # The cores belong to the network, and helper processes cost memory while nothing happens.
+    "jit": "off",
+    "io_method": "sync",
+    "max_worker_processes": "2",
+    "max_parallel_workers_per_gather": "0",
+    "max_parallel_maintenance_workers": "0",
+    "max_logical_replication_workers": "0",
+    "autovacuum_max_workers": "2",
+    "password_encryption": "scram-sha-256",
+    "log_line_prefix": "%m [%p] ",
+    "log_checkpoints": "off",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+
+
+class EmbeddedPostgres:
+    """The server of one data folder. `options` are added to its settings or replace them, by their own names."""
+
+    def __init__(self, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
+        self._data_dir = data_dir.absolute()
+        self._home = self._data_dir / "postgres"
+        self._cluster = self._home / "cluster"
+        self._password_file = self._home / "password"
+        self._sockets = socket_folder(self._data_dir, "postgres")
+        self._options = {**_OPTIONS, **(options or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address with its password, for SQLAlchemy and libpq alike. Raises `StartError` before the first start."""
+        return self.url_of(_DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """The address of another database of this server."""
+        host = quote(str(self._sockets), safe="")
+        return f"postgresql://{_USER}:{quote(self._password(), safe='')}@/{database}?host={host}"
+
+    def prepare(self) -> Child:
+        """Make ready what the server needs and return the process to run.
+
+        Raises `StartError` with one sentence when the folder, the programs or the user of the server do not allow it.
+        """
+        identity = server_identity()
+        wheel = usable_by(postgres_wheel(), identity)
+        make_folder(self._data_dir)
+        if not self._cluster.exists():
+            self._create_cluster(wheel)
+        self._check_reachable(self._home)
+        self._check_version()
+        self._stop_leftover()
+        make_socket_folder(self._data_dir, "postgres", identity)
+        settings = {
+            **self._options,
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._sockets),
+            "unix_socket_permissions": "0700" if identity is None else "0777",  # The folder is closed to all others.
+        }
+        return Child(
+            name="postgres",
+            argv=(
+                str(wheel.program("postgres")),
+                "-D",
+                str(self._cluster),
+                *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+            ),
+            env=_environment(),
+            rank=StopOrder.RECORD,
+            stop_signal=signal.SIGINT,  # Fast shutdown: sessions are ended, what was committed is kept.
+            kill_signal=signal.SIGQUIT,  # Immediate shutdown: the next start recovers from the log.
+            grace=60.0,
+            identity=identity,
+            cwd=Path("/"),
+        )
+
+    def is_ready(self) -> bool:
+        """Whether the server answers; the first time it does, the database is made."""
+        try:
+            connection = psycopg2.connect(self.url_of("postgres"), connect_timeout=5)
+        except psycopg2.OperationalError:
+            return False
+        try:
+            connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f'CREATE DATABASE "{_DATABASE}"')
+        finally:
+            connection.close()
+        return True
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Run the server as a child of this process until `stop`; its log is `logs/postgres.log` in the data folder.
+
+        Raises `StartError` when it does not answer within `timeout` seconds.
+        """
+        child = self.prepare()
+        log = self._data_dir / "logs" / "postgres.log"
+        make_folder(log.parent, 0o700)
+        with log.open("ab") as output:
+            process = self._process = spawn(child, output)
+        wait_until(lambda: process.poll() is not None or self.is_ready(), timeout)
+        if process.poll() is not None or not self.is_ready():
+            self.stop()
+            raise StartError(f"PostgreSQL does not start; its log is {log}.")
+
+    def stop(self) -> None:
+        """Stop a server that `start` has started; nothing happens when there is none."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number, seconds in _FAST_SHUTDOWN:
+            process.send_signal(number)
+            try:
+                process.wait(seconds)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+        process.kill()
+        process.wait()
+
+    def postmaster_pid(self) -> int | None:
+        """The process id in the server's own pid file, whether that process lives or not."""
+        try:
+            return int((self._cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+        except (OSError, ValueError):
+            return None
+
+    def _create_cluster(self, wheel: Wheel) -> None:
+        """Make the cluster aside and rename it, so that a start killed in the middle leaves nothing half made."""
+        identity = server_identity()
+        aside = self._data_dir / "postgres.new"
+        if aside.exists():
+            shutil.rmtree(aside)
+        make_private_folder(aside, identity)
+        self._check_reachable(aside)
+        password_file = aside / "password"
+        descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        if identity is not None:
+            os.chown(password_file, identity.uid, identity.gid)
+        self._run_initdb(wheel, aside)
+        aside.rename(self._home)
+
+    def _run_initdb(self, wheel: Wheel, home: Path) -> None:
+        initdb = Child(
+            name="initdb",
+            argv=(
+                str(wheel.program("initdb")),
+                *("-D", str(home / "cluster")),
+                *("--username", _USER, "--pwfile", str(home / "password"), "--auth", "scram-sha-256"),
+                # The same order of strings on every machine, whatever its C library; Cyrillic case is folded rightly.
+                *("--encoding", "UTF8", "--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+                *("--no-instructions", "--data-checksums"),
+            ),
+            env=_environment(),
+            identity=server_identity(),
+            cwd=Path("/"),
+        )
+        process = spawn(initdb, subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode != 0:
+            lines = output.decode(errors="replace").split("\n")
+            said = next((line for line in lines if "error:" in line or "FATAL" in line), "no reason given")
+            raise StartError(f"PostgreSQL cannot make its files in {self._data_dir}: {said.strip()}.")
+
+    def _check_reachable(self, folder: Path) -> None:
+        identity = server_identity()
+        if identity is not None and not can_enter(identity, folder):
+            raise StartError(
+                f"PostgreSQL refuses to run as root, and the user nobody that it runs as cannot reach "
+                f"{self._data_dir}: set RUBRIKA_DATA_DIR to a folder that others may enter, such as /var/lib/rubrika."
+            )
+
+    def _check_version(self) -> None:
+        found = (self._cluster / "PG_VERSION").read_text().strip()
+        if found != MAJOR:
+            raise StartError(
+                f"The files in {self._home} are of PostgreSQL {found}, and this Rubrika runs PostgreSQL {MAJOR}: "
+                "start the version that made them and move the data with pg_dump."
+            )
+
+    def _stop_leftover(self) -> None:
+        """Stop a server that an earlier start left running here, and remove the pid file of one that is gone.
+
+        After a restart of a container or a machine its process id may belong to any other program, for which
+        PostgreSQL would take itself to be running already.
+        """
+        pid = self.postmaster_pid()
+        if pid is None:
+            return
+        if self._is_ours(pid) and not end_stranger(pid, _FAST_SHUTDOWN):
+            raise StartError(f"A PostgreSQL of an earlier start (process {pid}) does not stop: end it.")
+        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+
+    def _is_ours(self, pid: int) -> bool:
+        arguments = command_line(pid)
+        return arguments is not None and "postgres" in arguments[0] and str(self._cluster) in " ".join(arguments)
+
+    def _password(self) -> str:
+        try:
+            return self._password_file.read_text().strip()
+        except FileNotFoundError:
+            raise StartError(f"There is no PostgreSQL in {self._data_dir} yet: `rubrika up` makes it.") from None
+
+
+def _environment() -> dict[str, str]:
+    """Nothing but what the programs need: PGDATA, PGOPTIONS and friends of the caller are not for this server."""
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
