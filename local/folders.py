@@ -1,5 +1,6 @@
 """Folders of Rubrika's own: made with fixed permissions, checked for their owner, and never anybody else's."""
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -65,6 +66,14 @@ def make_socket_folder(data_dir: Path, server: str, identity: Identity | None) -
         make_private_folder(inner, identity)
     _check_owner(inner, owner)
     return inner
+
+
+def remove_socket_folder(data_dir: Path, server: str) -> None:
+    """Remove what `make_socket_folder` made, once the server is gone and has removed its socket."""
+    folder = socket_folder(data_dir, server)
+    with contextlib.suppress(OSError):  # Something is left in it, or the other server still uses the parent.
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def _check_owner(folder: Path, uid: int) -> None:

@@ -18,8 +18,18 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 
 from jobs.errors import StartError
 from local.binaries import Wheel, postgres_wheel, usable_by
-from local.folders import make_folder, make_private_folder, make_socket_folder, socket_folder
-from local.processes import Child, StopOrder, can_enter, command_line, end_stranger, server_identity, spawn, wait_until
+from local.folders import make_folder, make_private_folder, make_socket_folder, remove_socket_folder, socket_folder
+from local.processes import (
+    Child,
+    StopOrder,
+    can_enter,
+    command_line,
+    end_stranger,
+    server_identity,
+    spawn,
+    stop_child,
+    wait_until,
+)
 
 MAJOR = "18"
 _USER = "rubrika"
@@ -71,11 +81,15 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The address with its password, for SQLAlchemy and libpq alike. Raises `StartError` before the first start."""
+        """The address with its password, as SQLAlchemy takes it. Raises `StartError` before the first start."""
         return self.url_of(_DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The address of another database of this server."""
+        """The address of another database of this server, as SQLAlchemy takes it."""
+        return self.dsn_of(database).replace("postgresql://", "postgresql+psycopg2://", 1)
+
+    def dsn_of(self, database: str) -> str:
+        """The same address as libpq takes it, and with it psycopg2 and psql."""
         host = quote(str(self._sockets), safe="")
         return f"postgresql://{_USER}:{quote(self._password(), safe='')}@/{database}?host={host}"
 
@@ -119,7 +133,7 @@ class EmbeddedPostgres:
     def is_ready(self) -> bool:
         """Whether the server answers; the first time it does, the database is made."""
         try:
-            connection = psycopg2.connect(self.url_of("postgres"), connect_timeout=5)
+            connection = psycopg2.connect(self.dsn_of("postgres"), connect_timeout=5)
         except psycopg2.OperationalError:
             return False
         try:
@@ -150,17 +164,13 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop a server that `start` has started; nothing happens when there is none."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        for number, seconds in _FAST_SHUTDOWN:
-            process.send_signal(number)
-            try:
-                process.wait(seconds)
-                return
-            except subprocess.TimeoutExpired:
-                continue
-        process.kill()
-        process.wait()
+        if process is not None:
+            stop_child(process, _FAST_SHUTDOWN)
+            self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove what lies outside of the data folder, when the server has stopped."""
+        remove_socket_folder(self._data_dir, "postgres")
 
     def postmaster_pid(self) -> int | None:
         """The process id in the server's own pid file, whether that process lives or not."""

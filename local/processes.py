@@ -166,6 +166,17 @@ def end_stranger(pid: int, steps: tuple[tuple[signal.Signals, float], ...]) -> b
     return command_line(pid) is None
 
 
+def stop_child(process: subprocess.Popen[bytes], steps: tuple[tuple[signal.Signals, float], ...]) -> None:
+    """Stop a child of this process: each signal in turn, and the seconds to wait after it; SIGKILL at the end."""
+    for number, seconds in (*steps, (signal.SIGKILL, None)):
+        process.send_signal(number)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+
+
 def wait_until(done: Callable[[], bool], seconds: float, every: float = 0.02) -> bool:
     """Ask `done` again and again until it says yes or the time is over; returns its last answer."""
     pause = threading.Event()

@@ -13,8 +13,8 @@ import redis
 
 from jobs.errors import StartError
 from local.binaries import usable_by, valkey_wheel
-from local.folders import make_folder, make_socket_folder, socket_folder
-from local.processes import Child, StopOrder, command_line, end_stranger, server_identity, spawn, wait_until
+from local.folders import make_folder, make_socket_folder, remove_socket_folder, socket_folder
+from local.processes import Child, StopOrder, command_line, end_stranger, server_identity, spawn, stop_child, wait_until
 
 _STOP = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
@@ -95,14 +95,13 @@ class EmbeddedValkey:
     def stop(self) -> None:
         """Stop a server that `start` has started; nothing happens when there is none."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(_STOP[0][1])
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            stop_child(process, _STOP)
+            self.clean_up()
+
+    def clean_up(self) -> None:
+        """Remove what lies outside of the data folder, when the server has stopped."""
+        remove_socket_folder(self._data_dir, "valkey")
 
     def _stop_leftover(self) -> None:
         """Stop a server that an earlier start left running: it has lost its socket to the new one and serves nobody."""

@@ -1,0 +1,80 @@
+# The only list of commands. `make` alone prints it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint format bench train-deps train evaluate screenshots pins clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: .venv/.default ## Install what is needed and start Rubrika on this machine; Ctrl-C stops it
+	@exec $(BIN)/rubrika up
+
+test: .venv/.dev ## Run all tests: unit, integration (real servers) and e2e (real processes and a browser)
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e $(ARGS)
+
+lint: .venv/.dev ## Check style, types and the arrows of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: .venv/.dev ## Format the code and mend what can be mended without asking
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.default ## Measure: latency of one text, throughput of a file (results are printed)
+	@$(BIN)/python -m bench.latency
+	@$(BIN)/python -m bench.throughput
+
+train-deps: .venv/.train ## Install what training needs (torch, transformers, scikit-learn)
+
+train: .venv/.train ## Train a model: make train ARGS="--data FOLDER --base MODEL --out FOLDER"
+	@$(BIN)/rubrika train $(ARGS)
+
+evaluate: .venv/.train ## Measure a model: make evaluate ARGS="--data FOLDER --model FOLDER"
+	@$(BIN)/rubrika evaluate $(ARGS)
+
+screenshots: .venv/.dev ## Take pictures of the page in a headless browser
+	@$(BIN)/python -m tests.e2e.screenshots $(ARGS)
+
+pins: .venv/.python ## Write the versions that are installed into constraints.txt; `make clean pins` renews them
+	@$(BIN)/pip install --quiet torch==2.13.0
+	@$(BIN)/pip install --quiet --editable '.[train,dev]'
+	@{ grep '^#' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/^torch==\([0-9.]*\).*/torch==\1/'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## Remove the virtual environment and all caches; data of Rubrika stays
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Each of these files says that the virtual environment holds what pyproject.toml asks for in that group.
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "Rubrika needs Python 3.11 or newer, and $(PYTHON) is not: install one, or name one with make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make virtual environments: install the package python3-venv (apt install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.default: .venv/.python pyproject.toml constraints.txt
+	@echo "Installing into .venv; this takes a minute or two, once." >&2
+	@$(PIP) --editable .
+	@touch $@
+
+# torch goes first and under exactly this name: the default install never brings it.
+.venv/.torch: .venv/.python pyproject.toml constraints.txt
+	@echo "Installing torch; this takes a few minutes, once." >&2
+	@$(PIP) torch==2.13.0
+	@touch $@
+
+.venv/.train: .venv/.torch
+	@$(PIP) --editable '.[train]'
+	@touch $@ .venv/.default
+
+.venv/.dev: .venv/.torch
+	@$(PIP) --editable '.[train,dev]'
+	@touch $@ .venv/.train .venv/.default
