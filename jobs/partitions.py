@@ -29,7 +29,9 @@ def ensure_partitions(connection: Connection, *, days_ahead: int = DAYS_AHEAD) -
     for day in made:
         for table in PARTITIONED:
             partition = name_of(table, day)
-            connection.execute(text(f"CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
+            connection.execute(
+                text(f"CREATE TABLE {partition} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+            )
             connection.execute(
                 text(
                     f"ALTER TABLE {table} ATTACH PARTITION {partition} "

@@ -112,7 +112,7 @@ chunks = Table(
     Column("day", Date, nullable=False),
     Column("lane", SmallInteger, nullable=False),
     Column("state", Text, nullable=False),
-    Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="how often a worker began on it"),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="begun so often"),
     Column("queued_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("lease", Uuid),
     Column("lease_until", DateTime(timezone=True)),

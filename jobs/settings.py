@@ -30,7 +30,10 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_MODEL": ("", "model folder; empty: the shipped one, `ml/models/rubrika-small`"),
     "RUBRIKA_DEVICE": ("auto", "`auto`, `cpu` or `cuda`: what the network runs on"),
     "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
-    "RUBRIKA_AUTH": ("off", "`off`: everybody who reaches the port is one owner; refused beyond loopback unless forced"),
+    "RUBRIKA_AUTH": (
+        "off",
+        "`off`: whoever reaches the port is the one owner; refused beyond loopback unless forced",
+    ),
     "RUBRIKA_ALLOW_OPEN": ("0", "1: listen beyond loopback although `RUBRIKA_AUTH` is `off` (behind a proxy of yours)"),
     "RUBRIKA_LOG_LEVEL": ("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
     "RUBRIKA_API_PROCESSES": ("2", "gunicorn processes"),

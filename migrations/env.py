@@ -1,9 +1,10 @@
 """Alembic's entry: it migrates the database that `jobs.migrate` hands over, or the one in DATABASE_URL."""
 
 from alembic import context
+
 from jobs.database import make_engine
-from jobs.schema import metadata
 from jobs.migrate import is_ours
+from jobs.schema import metadata
 from jobs.settings import Settings
 
 

@@ -151,7 +151,7 @@ STATEMENTS = (
     "COMMENT ON COLUMN jobs.day IS 'the partition of its texts and results'",
     "COMMENT ON COLUMN jobs.layout IS 'format, encoding, delimiter, columns and mapping of a file'",
     "COMMENT ON COLUMN jobs.fingerprint IS 'SHA-256 of the request that created it'",
-    "COMMENT ON COLUMN chunks.attempts IS 'how often a worker began on it'",
+    "COMMENT ON COLUMN chunks.attempts IS 'begun so often'",
     "COMMENT ON COLUMN texts.extra IS 'the other columns of the file'",
     "COMMENT ON COLUMN texts.error_code IS 'why this row cannot be given to a model, found when it was read'",
     "COMMENT ON COLUMN results.model_id IS 'the model that made it; none for a row that never reached one'",

@@ -1,0 +1,100 @@
+"""The queries of the fleet: which models there are, which one is active, and which workers are alive."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from jobs.errors import NotFoundError
+from jobs.records import Model, Topic
+
+WORKER_ALIVE_SECONDS = 15
+
+
+def register_model(
+    connection: Connection,
+    *,
+    name: str,
+    version: str,
+    sha256: str,
+    topics: Sequence[Topic],
+    card: Mapping[str, Any],
+) -> int:
+    """Note the model that a worker has loaded and make it the active one; return its id.
+
+    The same weights (by SHA-256 of the model folder) keep their id; thresholds and card are what the folder says now.
+    """
+    connection.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
+    connection.execute(text("UPDATE models SET active = false WHERE active AND sha256 <> :sha256"), {"sha256": sha256})
+    model_id: int = connection.execute(
+        text("""
+            INSERT INTO models (name, version, sha256, topics, topic_ids, thresholds, card, active)
+            VALUES (:name, :version, :sha256, CAST(:topics AS jsonb), :ids, :thresholds, CAST(:card AS jsonb), true)
+            ON CONFLICT (sha256) DO UPDATE SET name = excluded.name, version = excluded.version,
+                topics = excluded.topics, thresholds = excluded.thresholds, card = excluded.card, active = true
+            RETURNING id
+        """),
+        {
+            "name": name,
+            "version": version,
+            "sha256": sha256,
+            "topics": json.dumps([vars(topic) for topic in topics], ensure_ascii=False, allow_nan=False),
+            "ids": [topic.id for topic in topics],
+            "thresholds": [topic.threshold for topic in topics],
+            "card": json.dumps(card, ensure_ascii=False, allow_nan=False),
+        },
+    ).scalar_one()
+    return model_id
+
+
+def models(connection: Connection) -> list[Model]:
+    """All registered models, the active one first, then the newest."""
+    rows = connection.execute(
+        text("""
+            SELECT id, name, version, sha256, topics, card, active, registered_at FROM models
+            ORDER BY active DESC, registered_at DESC, id DESC
+        """),
+    )
+    return [Model(**{**row._mapping, "topics": tuple(Topic(**topic) for topic in row.topics)}) for row in rows]
+
+
+def active_model(connection: Connection) -> Model:
+    """The model that new texts are given to. Raises `NotFoundError` before the first worker has registered one."""
+    for model in models(connection):
+        if model.active:
+            return model
+    raise NotFoundError("No worker has loaded a model yet.")
+
+
+def worker_seen(connection: Connection, name: str, model_id: int, device: str) -> None:
+    """A worker's sign of life."""
+    connection.execute(
+        text("""
+            INSERT INTO workers (name, model_id, device) VALUES (:name, :model, :device)
+            ON CONFLICT (name) DO UPDATE SET seen_at = clock_timestamp(), model_id = excluded.model_id
+        """),
+        {"name": name, "model": model_id, "device": device},
+    )
+
+
+def worker_left(connection: Connection, name: str) -> None:
+    """A worker has ended in order."""
+    connection.execute(text("DELETE FROM workers WHERE name = :name"), {"name": name})
+
+
+def workers_alive(connection: Connection) -> int:
+    """How many workers have given a sign of life lately."""
+    count: int = connection.execute(
+        text("SELECT count(*) FROM workers WHERE seen_at > now() - make_interval(secs => :seconds)"),
+        {"seconds": WORKER_ALIVE_SECONDS},
+    ).scalar_one()
+    return count
+
+
+def oldest_waiting_seconds(connection: Connection) -> float | None:
+    """How long the chunk that has waited longest has waited; None when nothing waits."""
+    seconds: float | None = connection.execute(
+        text("SELECT extract(epoch FROM now() - min(queued_at))::float FROM chunks WHERE state = 'queued'"),
+    ).scalar_one()
+    return seconds

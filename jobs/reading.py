@@ -1,0 +1,184 @@
+"""Every query that only reads for an owner: jobs, pages of rows, and the history of texts.
+
+Another owner's job is not found, exactly as a missing one. Texts and results are read by job and day, which is one
+partition. Probabilities are always shown with the thresholds of the model that made them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from jobs.errors import NotFoundError
+from jobs.records import Job, Row
+from jobs.states import TERMINAL_STATES, JobKind, JobState
+
+RATE_SECONDS = 20
+"""The rate of a running job is that of the chunks which were finished in the last so many seconds."""
+
+_JOB = """
+    id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_succeeded, rows_failed,
+    created_at, started_at, finished_at
+"""
+_ROW = """
+    t.job_id, t.row_no, t.doc_text, t.image2text, t.speech2text, t.custom_id, t.extra,
+    r.model_id, r.probabilities, coalesce(r.truncated, false) AS truncated,
+    r.error_code, r.error_message, r.error_column
+"""
+JOINED = "texts t LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no"
+
+
+def _job(row: Any) -> Job:
+    values = dict(row._mapping)
+    return Job(**{**values, "kind": JobKind(values["kind"]), "state": JobState(values["state"])})
+
+
+def _row(row: Any) -> Row:
+    values = dict(row._mapping)
+    found = values["probabilities"]
+    return Row(**{**values, "extra": values["extra"] or {}, "probabilities": None if found is None else tuple(found)})
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def get_job(connection: Connection, owner: str, job_id: UUID, kind: JobKind = JobKind.FILE) -> Job:
+    """One job with its rate and its place in the queue. Raises `NotFoundError`."""
+    row = connection.execute(
+        text(f"SELECT {_JOB} FROM jobs WHERE id = :job AND owner = :owner AND kind = :kind"),
+        {"job": job_id, "owner": owner, "kind": kind},
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError("There is no such job.")
+    return _with_rate(connection, _job(row))
+
+
+def list_jobs(
+    connection: Connection,
+    owner: str,
+    *,
+    before: UUID | None,
+    limit: int,
+    states: Sequence[JobState] = (),
+) -> list[Job]:
+    """Files, newest first, older than `before`."""
+    rows = connection.execute(
+        text(f"""
+            SELECT {_JOB} FROM jobs WHERE owner = :owner AND kind = 'file'
+              AND (CAST(:before AS uuid) IS NULL OR id < :before) AND (:all OR state = ANY(:states))
+            ORDER BY id DESC LIMIT :limit
+        """),
+        {"owner": owner, "before": before, "limit": limit, "states": list(states), "all": not states},
+    ).all()
+    return [_with_rate(connection, _job(row)) for row in rows]
+
+
+def _with_rate(connection: Connection, job: Job) -> Job:
+    done = job.rows_succeeded + job.rows_failed
+    if job.finished_at is not None:
+        seconds = (job.finished_at - (job.started_at or job.created_at)).total_seconds()
+        return replace(job, rows_per_second=done / seconds if seconds > 0 else None)
+    if job.state is JobState.QUEUED:
+        ahead: int = connection.execute(
+            text("""
+                SELECT count(*) FROM jobs WHERE id < :job AND kind = 'file' AND state IN ('queued', 'running')
+            """),
+            {"job": job.id},
+        ).scalar_one()
+        return replace(job, queue_position=ahead)
+    rows, seconds = connection.execute(
+        text("""
+            SELECT coalesce(sum(row_count), 0), extract(epoch FROM now() - greatest(
+                (SELECT started_at FROM jobs WHERE id = :job), now() - make_interval(secs => :window)))::float
+            FROM chunks WHERE job_id = :job AND state = 'done'
+              AND finished_at > now() - make_interval(secs => :window)
+        """),
+        {"job": job.id, "window": RATE_SECONDS},
+    ).one()
+    return replace(job, rows_per_second=rows / seconds if seconds and seconds > 0 and rows else None)
+
+
+# --- rows of a file -------------------------------------------------------------------------------------------------
+
+
+def page_of_rows(connection: Connection, job: Job, *, after: int, limit: int) -> list[Row]:
+    """Rows of a job in file order, those after row number `after`; also while the job runs."""
+    rows = connection.execute(
+        text(f"""
+            SELECT {_ROW} FROM {JOINED}
+            WHERE t.job_id = :job AND t.day = :day AND t.row_no > :after ORDER BY t.row_no LIMIT :limit
+        """),
+        {"job": job.id, "day": job.day, "after": after, "limit": limit},
+    )
+    return [_row(row) for row in rows]
+
+
+# --- texts that were posted -----------------------------------------------------------------------------------------
+
+
+def texts_of_job(connection: Connection, owner: str, job_id: UUID, row_no: int | None = None) -> list[tuple[Job, Row]]:
+    """The texts of one request to `/classifications`, or the one with `row_no`. Raises `NotFoundError` for none."""
+    rows = connection.execute(
+        text(f"""
+            SELECT {_prefixed(_JOB)}, {_ROW} FROM jobs j JOIN texts t ON t.job_id = j.id AND t.day = j.day
+            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no
+            WHERE j.id = :job AND j.owner = :owner AND j.kind = 'texts'
+              AND (CAST(:row AS integer) IS NULL OR t.row_no = :row)
+            ORDER BY t.row_no
+        """),
+        {"job": job_id, "owner": owner, "row": row_no},
+    ).all()
+    if not rows:
+        raise NotFoundError("There is no such classification.")
+    return [_pair(row) for row in rows]
+
+
+def is_finished(connection: Connection, job_id: UUID) -> bool:
+    """Whether the job has reached a terminal state (or is gone)."""
+    state = connection.execute(text("SELECT state FROM jobs WHERE id = :job"), {"job": job_id}).scalar_one_or_none()
+    return state is None or JobState(state) in TERMINAL_STATES
+
+
+def history(
+    connection: Connection,
+    owner: str,
+    *,
+    before: tuple[UUID, int] | None,
+    limit: int,
+) -> list[tuple[Job, Row]]:
+    """Posted texts, newest request first and in the order of the request; those that come after `before`."""
+    rows = connection.execute(
+        text(f"""
+            SELECT {_prefixed(_JOB)}, {_ROW}
+            FROM (SELECT * FROM jobs WHERE owner = :owner AND kind = 'texts'
+                    AND (CAST(:job AS uuid) IS NULL OR id <= :job) ORDER BY id DESC LIMIT :limit + 1) j
+            JOIN texts t ON t.job_id = j.id AND t.day = j.day
+            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no
+            WHERE CAST(:job AS uuid) IS NULL OR j.id < :job OR t.row_no > :row
+            ORDER BY j.id DESC, t.row_no LIMIT :limit
+        """),
+        {
+            "owner": owner,
+            "job": before[0] if before else None,
+            "row": before[1] if before else 0,
+            "limit": limit,
+        },
+    ).all()
+    return [_pair(row) for row in rows]
+
+
+def _prefixed(columns: str) -> str:
+    return ", ".join(f"j.{name.strip()} AS j_{name.strip()}" for name in columns.split(","))
+
+
+def _pair(row: Any) -> tuple[Job, Row]:
+    values = dict(row._mapping)
+    job = {name.removeprefix("j_"): value for name, value in values.items() if name.startswith("j_")}
+    rest = {name: value for name, value in values.items() if not name.startswith("j_")}
+    found = rest["probabilities"]
+    return (
+        Job(**{**job, "kind": JobKind(job["kind"]), "state": JobState(job["state"])}),
+        Row(**{**rest, "extra": rest["extra"] or {}, "probabilities": None if found is None else tuple(found)}),
+    )

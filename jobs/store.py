@@ -1,0 +1,428 @@
+"""Every query that changes something, named for what happens to a text, in the order of its life.
+
+Each change of state is a conditional UPDATE: zero rows is an answer (somebody else was first), not an error. All
+functions run in the transaction of the connection that they are given and lock chunks before jobs, so that no two of
+them can wait for each other in a circle. What is only read is in `jobs.reading`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Engine, text
+
+from jobs.copying import copy_in, escaped, json_field, real_array
+from jobs.database import run, transaction
+from jobs.errors import ConflictError, NotFoundError
+from jobs.partitions import ensure_partitions, name_of
+from jobs.records import Chunk, Claim, ClaimedText, Idempotency, NewJob, NewText, Outcome, new_id
+from jobs.states import JobState, Lane
+
+_TEXT_COLUMNS = (
+    "job_id", "row_no", "day", "doc_text", "image2text", "speech2text",
+    "custom_id", "extra", "error_code", "error_message", "error_column",
+)  # fmt: skip
+_RESULT_COLUMNS = (
+    "job_id", "row_no", "day", "model_id", "probabilities", "truncated", "error_code", "error_message",
+)  # fmt: skip
+
+
+class IdempotencyMismatchError(ConflictError):
+    """The Idempotency-Key was used before with another request."""
+
+
+class IdempotencyInFlightError(ConflictError):
+    """A request with the same Idempotency-Key is still being worked on."""
+
+
+# --- a text is accepted ---------------------------------------------------------------------------------------------
+
+
+def add_job(
+    engine: Engine,
+    job: NewJob,
+    texts: Iterable[NewText],
+    *,
+    lane: Lane,
+    chunk_rows: int,
+) -> tuple[UUID, bool]:
+    """Record a job with all its texts in one transaction; return its id and whether it is new.
+
+    `texts` is read once, as fast as Postgres takes it, and never held as a whole; what it raises undoes everything.
+    The same idempotency key and fingerprint give the job that is there. Raises `IdempotencyMismatchError`,
+    `IdempotencyInFlightError`, `UnavailableError`, and `ValueError` when `texts` is empty.
+    """
+    with transaction(engine) as connection:
+        if job.idempotency is not None:
+            there = _find_idempotent(connection, job.owner, job.idempotency)
+            if there is not None:
+                return there, False
+        day = _today(engine, connection)
+        job_id = new_id()
+        counter = _Counter()
+        copy_in(connection, "texts", _TEXT_COLUMNS, counter.lines(job_id, day, texts))
+        if counter.rows == 0:
+            raise ValueError("a job needs at least one text")
+        connection.execute(
+            text("""
+                INSERT INTO jobs (id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_failed,
+                                  created_at, idempotency_key, fingerprint)
+                VALUES (:id, :day, :owner, :kind, 'queued', :filename, CAST(:layout AS jsonb),
+                        (SELECT id FROM models WHERE active), :rows, :failed, now(), :key, :fingerprint)
+            """),
+            {
+                "id": job_id,
+                "day": day,
+                "owner": job.owner,
+                "kind": job.kind,
+                "filename": job.filename,
+                "layout": _json(job.layout),
+                "rows": counter.rows,
+                "failed": counter.failed,
+                "key": job.idempotency.key if job.idempotency else None,
+                "fingerprint": job.idempotency.fingerprint if job.idempotency else None,
+            },
+        )
+        connection.execute(
+            text("""
+                INSERT INTO chunks (job_id, first_row, row_count, day, lane, state)
+                SELECT :id, first, least(:size, :rows - first + 1), :day, :lane, 'queued'
+                FROM generate_series(1, :rows, :size) AS first
+            """),
+            {"id": job_id, "size": chunk_rows, "rows": counter.rows, "day": day, "lane": int(lane)},
+        )
+        if counter.failed:
+            connection.execute(
+                text("""
+                    INSERT INTO results (job_id, row_no, day, error_code, error_message, error_column)
+                    SELECT job_id, row_no, day, error_code, error_message, error_column
+                    FROM texts WHERE job_id = :id AND day = :day AND error_code IS NOT NULL
+                """),
+                {"id": job_id, "day": day},
+            )
+        return job_id, True
+
+
+def _find_idempotent(connection: Connection, owner: str, idempotency: Idempotency) -> UUID | None:
+    """The job that this key made before; holds the key for this transaction when there is none."""
+    held = connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"),
+        {"key": f"{owner}\x1f{idempotency.key}"},
+    ).scalar_one()
+    if not held:
+        raise IdempotencyInFlightError("A request with this Idempotency-Key is still being worked on.")
+    there = connection.execute(
+        text("SELECT id, fingerprint FROM jobs WHERE owner = :owner AND idempotency_key = :key"),
+        {"owner": owner, "key": idempotency.key},
+    ).one_or_none()
+    if there is None:
+        return None
+    if there.fingerprint != idempotency.fingerprint:
+        raise IdempotencyMismatchError("This Idempotency-Key was used before with another request.")
+    found: UUID = there.id
+    return found
+
+
+def _today(engine: Engine, connection: Connection) -> date:
+    """The day whose partitions take new texts; they are made here should the sweeper have been away for a week."""
+    today: date = connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()
+    there = connection.execute(text("SELECT to_regclass(:name)"), {"name": name_of("texts", today)}).scalar_one()
+    if there is None:
+        with transaction(engine) as other:
+            ensure_partitions(other)
+    return today
+
+
+class _Counter:
+    """Makes the COPY lines of texts and counts them on the way."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.failed = 0
+
+    def lines(self, job_id: UUID, day: date, texts: Iterable[NewText]) -> Iterator[str]:
+        start, end = f"{job_id}\t", f"\t{day.isoformat()}\t"
+        for row in texts:
+            self.rows += 1
+            self.failed += row.error_code is not None
+            yield (
+                f"{start}{self.rows}{end}{escaped(row.doc_text)}\t{escaped(row.image2text)}\t"
+                f"{escaped(row.speech2text)}\t{escaped(row.custom_id)}\t{json_field(row.extra)}\t"
+                f"{escaped(row.error_code)}\t{escaped(row.error_message)}\t{escaped(row.error_column)}\n"
+            )
+
+
+# --- a worker takes it ----------------------------------------------------------------------------------------------
+
+
+def claim(
+    connection: Connection,
+    *,
+    lane: Lane,
+    limit: int,
+    lease_seconds: float,
+    fresh_only: bool = False,
+) -> Claim | None:
+    """Take up to `limit` waiting chunks of a lane under a new lease; None when nothing waits.
+
+    Chunks are taken by their first row before their job, which gives every job a fair share: a small one never waits
+    for a large one. A chunk that a worker has begun on before is taken alone, so that a text that kills workers takes
+    no neighbour along; `fresh_only` leaves such chunks to others.
+    """
+    waiting = connection.execute(
+        text(f"""
+            SELECT job_id, day, first_row, row_count, attempts FROM chunks
+            WHERE state = 'queued' AND lane = :lane {"AND attempts = 0" if fresh_only else ""}
+            ORDER BY first_row, job_id FOR UPDATE SKIP LOCKED LIMIT :limit
+        """),
+        {"lane": int(lane), "limit": limit},
+    ).all()
+    if not waiting:
+        return None
+    taken = waiting[:1] if waiting[0].attempts else [chunk for chunk in waiting if not chunk.attempts]
+    lease = uuid4()
+    connection.execute(
+        text("""
+            UPDATE chunks SET state = 'running', lease = :lease,
+                              lease_until = now() + make_interval(secs => :seconds)
+            FROM unnest(CAST(:jobs AS uuid[]), CAST(:firsts AS integer[])) AS taken(job_id, first_row)
+            WHERE chunks.job_id = taken.job_id AND chunks.first_row = taken.first_row
+        """),
+        {
+            "lease": lease,
+            "seconds": lease_seconds,
+            "jobs": [chunk.job_id for chunk in taken],
+            "firsts": [chunk.first_row for chunk in taken],
+        },
+    )
+    return Claim(lease, tuple(Chunk(**chunk._mapping) for chunk in taken))
+
+
+def read_texts(connection: Connection, claimed: Claim) -> list[ClaimedText]:
+    """The texts of the claimed chunks that a model can read, by job and row."""
+    if len(claimed.chunks) == 1:
+        chunk = claimed.chunks[0]
+        condition = "job_id = :job AND day = :day AND row_no >= :first AND row_no < :first + :count"
+        source = "texts"
+        values: dict[str, Any] = {
+            "job": chunk.job_id,
+            "day": chunk.day,
+            "first": chunk.first_row,
+            "count": chunk.row_count,
+        }
+    else:
+        condition = "true"
+        source = """
+            unnest(CAST(:jobs AS uuid[]), CAST(:days AS date[]), CAST(:firsts AS integer[]), CAST(:counts AS integer[]))
+                AS mine(job, of_day, first, count)
+            JOIN texts ON job_id = job AND day = of_day AND row_no >= first AND row_no < first + count
+        """
+        values = {
+            "jobs": [chunk.job_id for chunk in claimed.chunks],
+            "days": [chunk.day for chunk in claimed.chunks],
+            "firsts": [chunk.first_row for chunk in claimed.chunks],
+            "counts": [chunk.row_count for chunk in claimed.chunks],
+        }
+    rows = connection.execute(
+        text(f"""
+            SELECT job_id, day, row_no, doc_text, image2text, speech2text FROM {source}
+            WHERE error_code IS NULL AND {condition} ORDER BY job_id, row_no
+        """),
+        values,
+    )
+    return [ClaimedText(*row) for row in rows]
+
+
+def begin(connection: Connection, lease: UUID) -> bool:
+    """Note that computing begins, which is what a death is counted against; False when the lease is lost."""
+    begun = connection.execute(
+        text("""
+            UPDATE chunks SET attempts = attempts + 1 WHERE lease = :lease AND state = 'running'
+            RETURNING job_id
+        """),
+        {"lease": lease},
+    ).scalars()
+    jobs = sorted(set(begun))
+    if jobs:
+        connection.execute(
+            text("UPDATE jobs SET state = 'running', started_at = now() WHERE id = ANY(:jobs) AND state = 'queued'"),
+            {"jobs": jobs},
+        )
+    return bool(jobs)
+
+
+def extend(connection: Connection, leases: Sequence[UUID], lease_seconds: float) -> None:
+    """A sign of life: the leases run `lease_seconds` from now."""
+    connection.execute(
+        text("""
+            UPDATE chunks SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
+            WHERE lease = ANY(:leases) AND state = 'running'
+        """),
+        {"leases": list(leases), "seconds": lease_seconds},
+    )
+
+
+def release(connection: Connection, lease: UUID) -> None:
+    """Give back what was claimed and not begun: others may take it at once."""
+    connection.execute(
+        text("""
+            UPDATE chunks SET state = 'queued', lease = NULL, lease_until = NULL
+            WHERE lease = :lease AND state = 'running'
+        """),
+        {"lease": lease},
+    )
+
+
+# --- its result is recorded -----------------------------------------------------------------------------------------
+
+
+def finish(connection: Connection, lease: UUID, model_id: int, outcomes: Sequence[Outcome]) -> list[UUID]:
+    """Record what was computed under a lease, all or nothing; return the jobs that are finished by it.
+
+    The fence comes first: chunks that are no longer ours (another worker took over, the job was deleted) are left out,
+    and their outcomes with them, so that a text may be computed twice and is never recorded twice. Repeating the call
+    after a commit whose answer was lost changes nothing.
+    """
+    mine = connection.execute(
+        text("""
+            UPDATE chunks SET state = 'done', lease_until = NULL, finished_at = clock_timestamp()
+            WHERE lease = :lease AND state = 'running'
+            RETURNING job_id, first_row, row_count
+        """),
+        {"lease": lease},
+    ).all()
+    if not mine:
+        return []
+    held: dict[UUID, list[range]] = {}
+    for chunk in mine:
+        held.setdefault(chunk.job_id, []).append(range(chunk.first_row, chunk.first_row + chunk.row_count))
+    kept = [o for o in outcomes if any(o.text.row_no in rows for rows in held.get(o.text.job_id, ()))]
+    copy_in(connection, "results", _RESULT_COLUMNS, (_result_line(outcome, model_id) for outcome in kept))
+    succeeded = dict.fromkeys(held, 0)
+    failed = dict.fromkeys(held, 0)
+    for outcome in kept:
+        (failed if outcome.probabilities is None else succeeded)[outcome.text.job_id] += 1
+    return count_rows(connection, succeeded, failed, model_id)
+
+
+def _result_line(outcome: Outcome, model_id: int) -> str:
+    source = outcome.text
+    return (
+        f"{source.job_id}\t{source.row_no}\t{source.day.isoformat()}\t{model_id}\t"
+        f"{real_array(outcome.probabilities)}\t{'t' if outcome.truncated else 'f'}\t"
+        f"{escaped(outcome.error_code)}\t{escaped(outcome.error_message)}\n"
+    )
+
+
+def count_rows(
+    connection: Connection,
+    succeeded: Mapping[UUID, int],
+    failed: Mapping[UUID, int],
+    model_id: int | None,
+) -> list[UUID]:
+    """Add recorded rows to the counts of their jobs, in the order of the ids, and settle those that are complete."""
+    jobs = sorted(succeeded)
+    connection.execute(text("SELECT 1 FROM jobs WHERE id = ANY(:jobs) ORDER BY id FOR UPDATE"), {"jobs": jobs})
+    connection.execute(
+        text("""
+            UPDATE jobs SET rows_succeeded = rows_succeeded + more.succeeded, rows_failed = rows_failed + more.failed,
+                            model_id = coalesce(:model, jobs.model_id)
+            FROM unnest(CAST(:jobs AS uuid[]), CAST(:succeeded AS integer[]), CAST(:failed AS integer[]))
+                AS more(id, succeeded, failed)
+            WHERE jobs.id = more.id
+        """),
+        {
+            "jobs": jobs,
+            "succeeded": [succeeded[job] for job in jobs],
+            "failed": [failed[job] for job in jobs],
+            "model": model_id,
+        },
+    )
+    return settle(connection, jobs)
+
+
+def settle(connection: Connection, jobs: Sequence[UUID]) -> list[UUID]:
+    """Give the jobs that have no open chunk left their terminal state; return these.
+
+    A statement of its own after the counts were locked, so that of two workers who finish the last two chunks at once
+    the second sees what the first has committed.
+    """
+    return list(
+        connection.execute(
+            text("""
+                UPDATE jobs SET finished_at = clock_timestamp(), started_at = coalesce(started_at, created_at), state =
+                    CASE WHEN rows_succeeded + rows_failed < rows_total THEN 'cancelled'
+                         WHEN rows_failed = 0 THEN 'succeeded'
+                         WHEN rows_succeeded = 0 THEN 'failed'
+                         ELSE 'partially_succeeded' END
+                WHERE id = ANY(:jobs) AND finished_at IS NULL AND NOT EXISTS (
+                    SELECT 1 FROM chunks WHERE job_id = jobs.id AND state IN ('queued', 'running'))
+                RETURNING id
+            """),
+            {"jobs": list(jobs)},
+        ).scalars(),
+    )
+
+
+# --- its owner changes their mind -----------------------------------------------------------------------------------
+
+
+def cancel(engine: Engine, owner: str, job_id: UUID) -> None:
+    """Stop a job: nothing more of it is claimed, finished rows stay, chunks in work are finished by their workers.
+
+    Cancelling twice is the same as once. Raises `NotFoundError`, and `ConflictError` when the job is finished.
+    """
+
+    def step(connection: Connection) -> None:
+        job = connection.execute(
+            text("SELECT state FROM jobs WHERE id = :job AND owner = :owner"),
+            {"job": job_id, "owner": owner},
+        ).one_or_none()
+        if job is None:
+            raise NotFoundError("There is no such job.")
+        connection.execute(
+            text("""
+                UPDATE chunks SET state = 'cancelled', finished_at = now()
+                WHERE (job_id, first_row) IN (
+                    SELECT job_id, first_row FROM chunks WHERE job_id = :job AND state = 'queued'
+                    FOR UPDATE SKIP LOCKED)
+            """),
+            {"job": job_id},
+        )
+        changed = connection.execute(
+            text("UPDATE jobs SET state = 'cancelling' WHERE id = :job AND state IN ('queued', 'running')"),
+            {"job": job_id},
+        ).rowcount
+        if not changed and job.state not in {JobState.CANCELLING, JobState.CANCELLED}:
+            raise ConflictError("The job is finished; there is nothing to cancel.")
+        settle(connection, [job_id])
+
+    run(engine, step)
+
+
+def delete(engine: Engine, owner: str, job_id: UUID) -> None:
+    """Remove a job and all its data. A worker that computes it finds its chunks gone and records nothing."""
+
+    def step(connection: Connection) -> None:
+        job = connection.execute(
+            text("SELECT day FROM jobs WHERE id = :job AND owner = :owner"),
+            {"job": job_id, "owner": owner},
+        ).one_or_none()
+        if job is None:
+            raise NotFoundError("There is no such job.")
+        for table in ("chunks", "jobs"):
+            column = "job_id" if table == "chunks" else "id"
+            connection.execute(text(f"DELETE FROM {table} WHERE {column} = :job"), {"job": job_id})
+        for table in ("results", "texts"):
+            connection.execute(
+                text(f"DELETE FROM {table} WHERE job_id = :job AND day = :day"),
+                {"job": job_id, "day": job.day},
+            )
+
+    run(engine, step)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
