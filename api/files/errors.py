@@ -1,0 +1,114 @@
+"""Why a file is refused as a whole. The words 413, 415 and 422 are added in one place, `api.problems`."""
+
+from enum import StrEnum
+
+from jobs.errors import RubrikaError
+
+
+class FileCode(StrEnum):
+    """Every code that a `FileError` carries, besides those of `jobs.states.RowError` (when `on_error` is `fail`)."""
+
+    # The file is something else than a table of texts (`UnsupportedFile`).
+    LOOKS_LIKE_EXCEL = "looks_like_excel"
+    """An Excel or OpenDocument sheet, whatever its name says."""
+
+    LOOKS_LIKE_PARQUET = "looks_like_parquet"
+    """A Parquet file."""
+
+    LOOKS_LIKE_ARCHIVE = "looks_like_archive"
+    """Packed: gzip, ZIP, 7z, RAR, bzip2, xz or Zstandard."""
+
+    LOOKS_LIKE_DOCUMENT = "looks_like_document"
+    """A PDF, a Word file or an RTF."""
+
+    LOOKS_LIKE_MEDIA = "looks_like_media"
+    """A picture, a sound or a video."""
+
+    LOOKS_LIKE_HTML = "looks_like_html"
+    """A web page."""
+
+    LOOKS_LIKE_BINARY = "looks_like_binary"
+    """Bytes that are no text, of a kind not known here."""
+
+    MEDIA_TYPE = "unsupported_media_type"
+    """The request declares a picture, a sound, a video or the like."""
+
+    # The file is too large (`TooLargeFile`).
+    TOO_MANY_ROWS = "too_many_rows"
+    """More rows than `RUBRIKA_MAX_ROWS`."""
+
+    # The file cannot be read, or not as the options ask (`UnreadableFile`).
+    EMPTY_FILE = "empty_file"
+    """Nothing in it, or only white space."""
+
+    NO_ROWS = "no_rows"
+    """A header, and no row after it."""
+
+    NO_READABLE_ROW = "no_readable_row"
+    """There are rows, and not one of them can be read; the message tells of the first."""
+
+    BAD_ENCODING = "bad_encoding"
+    """Bytes in no known encoding, or not in the one that was named; `byte` says where."""
+
+    UNKNOWN_ENCODING = "unknown_encoding"
+    """The option `encoding` names none of those that are read."""
+
+    BAD_DELIMITER = "bad_delimiter"
+    """The option `delimiter` is not a single character that can stand between cells."""
+
+    NO_TEXT_COLUMN = "no_text_column"
+    """No column is known to hold texts; the message lists those found."""
+
+    DUPLICATE_COLUMN = "duplicate_column"
+    """A column that is needed stands in the file, or in the option `columns`, more than once."""
+
+    MISSING_COLUMN = "missing_column"
+    """The option `columns` names a column that is not in the file."""
+
+    UNKNOWN_FIELD = "unknown_field"
+    """The option `columns` names something else than doc_text, image2text, speech2text or custom_id."""
+
+    TOO_MANY_COLUMNS = "too_many_columns"
+    """More columns than `RUBRIKA_MAX_COLUMNS`, or names of columns too long to repeat in every row."""
+
+    OPEN_QUOTE = "open_quote"
+    """A quote that is never closed; `line` is where it was opened."""
+
+    ROW_TOO_LONG = "row_too_long"
+    """A row goes on for longer than any row may, mostly because of a quote left open; `line` is where it begins."""
+
+    BROKEN_JSON = "broken_json"
+    """A JSON array that cannot be read to its end; `line` says where."""
+
+    NOT_AN_ARRAY = "not_an_array"
+    """JSON, but neither an array of objects nor an object a line."""
+
+
+class FileError(RubrikaError):
+    """A file is refused as a whole, and nothing of it is kept.
+
+    `code` is one of `FileCode` or `jobs.states.RowError`, `message` a sentence for a developer. Where they are known:
+    `line` counts the lines of the file from 1, `byte` its bytes from 0, and `column` is a name from the header.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, line: int | None = None, byte: int | None = None, column: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = str(code)
+        self.message = message
+        self.line = line
+        self.byte = byte
+        self.column = column
+
+
+class TooLargeFile(FileError):  # noqa: N818  (named for what happened, as its siblings are)
+    """The file is larger than a limit; the message has the number."""
+
+
+class UnsupportedFile(FileError):  # noqa: N818
+    """The file is of a kind that is not read; the message says what it looks like."""
+
+
+class UnreadableFile(FileError):  # noqa: N818
+    """The file is of a kind that is read, and this one cannot be; the message says where and why."""

@@ -1,0 +1,146 @@
+"""What goes into reading a file and what comes out of it, the same for every format."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from api.files.errors import FileCode, TooLargeFile, UnreadableFile
+from jobs.settings import Settings
+from jobs.states import RowError
+
+FIELDS = ("doc_text", "image2text", "speech2text", "custom_id")
+"""What a column can be mapped to: the three texts of a post, and the caller's own id of it."""
+
+GIVE_UP_AFTER = 1000
+"""A file whose first rows, so many of them, cannot be read is refused without reading on."""
+
+
+class ByteStream(Protocol):
+    """As much of a binary file as a reader needs: an upload spooled to memory or disk, a file, a `BytesIO`."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the caller says about a file. Everything left out is found."""
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    columns: Mapping[str, str] | None = None
+    """Which column of the file is which of `FIELDS`."""
+    on_error: Literal["skip", "fail"] = "skip"
+    """`skip`: a row that cannot be used comes out with its `error`. `fail`: the first one refuses the file."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what is read, from the settings."""
+
+    max_rows: int
+    max_columns: int
+    max_text_chars: int
+
+    @staticmethod
+    def of(settings: Settings) -> "Limits":
+        """The limits of this process."""
+        return Limits(settings.max_rows, settings.max_columns, settings.max_text_chars)
+
+    @property
+    def max_row_chars(self) -> int:
+        """The longest row that is held in memory: room for long texts and for long columns beside them."""
+        return 4 * self.max_text_chars + 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """Why a row cannot be classified."""
+
+    code: RowError
+    message: str
+    column: str | None = None
+    line: int | None = None
+    """The line of the file on which the row begins, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One row of data. Its values can be stored: none of them holds a NUL or a lone surrogate."""
+
+    row_no: int
+    """From 1, in the order of the file; the header and blank lines do not count."""
+    doc_text: str
+    image2text: str
+    speech2text: str
+    custom_id: str | None
+    extra: dict[str, object] = field(default_factory=dict)
+    """All other columns, in the order of the file: text, or JSON values where the file is JSON."""
+    error: RowProblem | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is read; shown to the caller before it is used."""
+
+    format: Literal["csv", "tsv", "ndjson", "json", "text"]
+    encoding: str
+    delimiter: str | None
+    """What stands between cells; None for a single column and for formats without cells."""
+    columns: tuple[str, ...]
+    """The columns of the file in its own order, each name once (see `api.files.columns`)."""
+    mapping: Mapping[str, str]
+    """Which column is which of `FIELDS`."""
+    guessed: bool
+    """Whether the column of texts was guessed from its name rather than named."""
+
+
+class FileReader(ABC):
+    """A file that is being read. Iterating yields its rows; iterating again reads it from the start.
+
+    `open_file` makes one. Memory stays bounded by `Limits.max_row_chars`, whatever is in the file.
+    """
+
+    def __init__(self, layout: Layout, options: ReadOptions, limits: Limits) -> None:
+        self.layout = layout
+        self._options = options
+        self._limits = limits
+
+    def __iter__(self) -> Iterator[FileRow]:
+        """Yield the rows. Raises `FileError` at the place where the file as a whole turns out to be unusable."""
+        row_no = 0
+        first_problem: RowProblem | None = None
+        readable = False
+        max_rows = self._limits.max_rows
+        for row in self._rows():
+            row_no = row.row_no
+            if row_no > max_rows:
+                raise TooLargeFile(FileCode.TOO_MANY_ROWS, f"The file has more than {max_rows} rows.")
+            if row.error is None:
+                readable = True
+            else:
+                self._refuse_if_asked(row.error)
+                first_problem = first_problem or row.error
+                # A text that is empty or too long was read; only rows that were not count against the file.
+                readable = readable or row.error.code not in (RowError.BROKEN_ROW, RowError.NOT_TEXT)
+                if row_no >= GIVE_UP_AFTER and not readable:
+                    break
+            yield row
+        if first_problem is not None and not readable:
+            raise UnreadableFile(
+                FileCode.NO_READABLE_ROW,
+                f"None of the first {row_no} rows can be read. The first one: {first_problem.message}",
+                line=first_problem.line,
+                column=first_problem.column,
+            )
+        if row_no == 0:
+            raise UnreadableFile(FileCode.NO_ROWS, "The file has no rows of data.")
+
+    @abstractmethod
+    def _rows(self) -> Iterator[FileRow]:
+        """Yield every row, with `row_no` counted from 1, starting at the beginning of the file."""
+
+    def _refuse_if_asked(self, problem: RowProblem) -> None:
+        if self._options.on_error == "fail":
+            raise UnreadableFile(problem.code, problem.message, line=problem.line, column=problem.column)

@@ -1,0 +1,182 @@
+"""Posts as JSON objects: what NDJSON and a JSON array have in common."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from api.files.columns import Mapped, map_columns, no_text_column, unique_names
+from api.files.model import FIELDS, GIVE_UP_AFTER, FileRow, Limits, ReadOptions, RowProblem
+from api.files.rows import is_storable, problem_of, storable, storable_texts
+from jobs.states import RowError
+
+MAX_DEPTH = 64
+"""Brackets within brackets. Postgres, and whoever reads the results, must be able to parse what is kept."""
+
+SAMPLE_OBJECTS = 100
+SAMPLE_CHARS = 1_000_000
+
+_ESCAPED_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_BRACKETS = re.compile(r'"(?:[^"\\]+|\\.)*+"?|[\[{\]}]', re.DOTALL)
+
+
+Parsed = Iterator[tuple[int, int, object, str]]
+"""Row number, line, value, and the text it was parsed from; the value is a `JsonError` when it could not be."""
+
+
+class JsonError(ValueError):
+    """A piece of JSON cannot be used; its text says why. `place` counts characters from 0, where it is known."""
+
+    def __init__(self, message: str, place: int | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def _no_constant(name: str) -> object:
+    raise JsonError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise JsonError(f"the number {digits[:40]} is too large")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
+def parse(text: str, start: int = 0) -> tuple[object, int]:
+    """Parse the JSON value that begins at `start` (white space skipped before); return it and the place after it.
+
+    Stricter than Python: NaN, Infinity and numbers beyond float64 are refused. Raises `JsonError`.
+    """
+    while start < len(text) and text[start] in " \t\r\n":
+        start += 1
+    try:
+        return _DECODER.raw_decode(text, start)
+    except JsonError:
+        raise
+    except json.JSONDecodeError as error:
+        raise JsonError(error.msg, error.pos) from error
+    except RecursionError as error:
+        raise JsonError("brackets are nested too deep") from error
+    except ValueError as error:
+        # Python refuses to convert integers of thousands of digits.
+        raise JsonError("a number has too many digits") from error
+
+
+def is_too_deep(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` nests brackets deeper than `MAX_DEPTH`. Strings are skipped; nothing is parsed."""
+    if text.count("[", start, end) + text.count("{", start, end) <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _BRACKETS.finditer(text, start, end):
+        bracket = text[match.start()]
+        if bracket in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif bracket in "]}":
+            depth -= 1
+    return False
+
+
+def find_columns(values: Parsed, options: ReadOptions, limits: Limits) -> tuple[tuple[str, ...], Mapped]:
+    """Return the columns to show (the keys of the first objects, as they come up) and which of them is which field.
+
+    Without a single object among the first values the fields' own names are returned: iterating over the rows will
+    say what is wrong with them. Raises `UnreadableFile` when there are objects and none of their keys holds a text.
+    """
+    found: dict[str, None] = {}
+    chars = 0
+    objects = 0
+    for _, _, value, raw in islice(values, GIVE_UP_AFTER):
+        if isinstance(value, dict):
+            objects += 1
+            found.update(dict.fromkeys(islice(value, limits.max_columns)))
+            chars += len(raw)
+        if objects == SAMPLE_OBJECTS or chars > SAMPLE_CHARS or len(found) > limits.max_columns:
+            break
+    if not objects:
+        return (), Mapped({"doc_text": "text"}, False)
+    # A key is looked up as it stands in the file, so only keys that need no cleaning can be mapped.
+    keys = list(found)[: limits.max_columns]
+    names = unique_names(keys, limits)
+    usable = [name for key, name in zip(keys, names, strict=True) if key == name]
+    mapped = map_columns(usable, usable, options.columns)
+    if mapped is None:
+        raise no_text_column(names)
+    return names, mapped
+
+
+class RowMaker:
+    """Makes rows of parsed objects, by one mapping."""
+
+    def __init__(self, mapping: Mapping[str, str], limits: Limits) -> None:
+        # A key that is rare need not occur among the first objects: a field's own name always means the field.
+        taken = set(mapping.values())
+        keys = {field: field for field in FIELDS if field not in taken} | dict(mapping)
+        self._keys = tuple(keys.get(field, field) for field in FIELDS)
+        self._key_set = frozenset(self._keys)
+        self._called = (self._keys[0], self._keys[1], self._keys[2])
+        self._limits = limits
+
+    def broken(self, row_no: int, line: int, reason: str) -> FileRow:
+        """A row that is no object."""
+        problem = RowProblem(RowError.BROKEN_ROW, f"The row on line {line} cannot be read: {reason}.", None, line)
+        return FileRow(row_no, "", "", "", None, {}, problem)
+
+    def row(self, row_no: int, line: int, value: object, raw: str) -> FileRow:
+        """Make a row of a parsed value. `raw` is its text, in which escapes that matter can be seen quickly."""
+        if not isinstance(value, dict):
+            return self.broken(row_no, line, "it is not a JSON object")
+        if len(value) > self._limits.max_columns:
+            return self.broken(row_no, line, f"it has {len(value)} keys, and the limit is {self._limits.max_columns}")
+        texts, custom_id, problem = self._fields(value, line)
+        extra = {key: value[key] for key in value if key not in self._key_set}
+        if _ESCAPED_UNSTORABLE.search(raw):
+            extra = {storable(key): _storable_value(kept) for key, kept in extra.items()}
+            custom_id = custom_id and storable(custom_id)
+        if problem is None:
+            problem = problem_of(texts, self._limits.max_text_chars, line=line, names=self._called)
+        if problem is not None:
+            texts = storable_texts(texts, self._limits.max_text_chars)
+        return FileRow(row_no, *texts, custom_id, extra, problem)
+
+    def _fields(
+        self, value: dict[str, object], line: int
+    ) -> tuple[tuple[str, str, str], str | None, RowProblem | None]:
+        texts = []
+        problem = None
+        for key in self._called:
+            text = value.get(key)
+            if text is not None and not isinstance(text, str):
+                problem = problem or _not_text(key, text, line)
+                text = None
+            texts.append(text or "")
+        custom_id = value.get(self._keys[3])
+        if isinstance(custom_id, int | float) and not isinstance(custom_id, bool):
+            custom_id = str(custom_id)
+        elif custom_id is not None and not isinstance(custom_id, str):
+            problem = problem or _not_text(self._keys[3], custom_id, line)
+            custom_id = None
+        return (texts[0], texts[1], texts[2]), custom_id or None, problem
+
+
+def _not_text(key: str, value: object, line: int) -> RowProblem:
+    kind = {bool: "true or false", int: "a number", float: "a number", list: "an array"}.get(type(value), "an object")
+    name = storable(key[:200])
+    return RowProblem(RowError.NOT_TEXT, f"{name} on line {line} is {kind}, and should be text.", name, line)
+
+
+def _storable_value(value: object) -> object:
+    """Clean all texts within a JSON value, which is at most `MAX_DEPTH` deep."""
+    if isinstance(value, str):
+        return value if is_storable(value) else storable(value)
+    if isinstance(value, list):
+        return [_storable_value(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(key): _storable_value(item) for key, item in value.items()}
+    return value
