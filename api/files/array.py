@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from api.files.errors import FileCode, UnreadableFile
 from api.files.model import ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions
-from api.files.objects import JsonError, Parsed, RowMaker, find_columns, is_too_deep, parse
+from api.files.objects import JsonError, Parsed, RowMaker, after_white, find_columns, is_too_deep, parse
 from api.files.source import Encoding, TextBlocks
 
 
@@ -72,13 +72,11 @@ class _Window:
     def peek(self) -> str:
         """Go to the next character that is not white space and return it; "" at the end of the file."""
         while True:
-            while self._place < len(self._text):
-                character = self._text[self._place]
-                if character not in " \t\r\n":
-                    self.line += self._text.count("\n", self._counted, self._place)
-                    self._counted = self._place
-                    return character
-                self._place += 1
+            self._place = after_white(self._text, self._place)
+            if self._place < len(self._text):
+                self.line += self._text.count("\n", self._counted, self._place)
+                self._counted = self._place
+                return self._text[self._place]
             if not self._grow():
                 return ""
 
@@ -98,6 +96,7 @@ class _Window:
                 value, end = parse(self._text, self._place)
             except JsonError as error:
                 if ahead > self._max_chars or not self._grow(ahead):
+                    self.line += self._text.count("\n", self._place, error.place or self._place)
                     raise self.broken(str(error)) from error
                 continue
             # A number may go on beyond the window.
@@ -109,7 +108,7 @@ class _Window:
 
     def broken(self, reason: str) -> UnreadableFile:
         """The refusal of the file at this place."""
-        message = f"The JSON array cannot be read in or after line {self.line}: {reason}."
+        message = f"The JSON array cannot be read on line {self.line}: {reason}."
         return UnreadableFile(FileCode.BROKEN_JSON, message, line=self.line)
 
     def _grow(self, least: int = 1) -> bool:

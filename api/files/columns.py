@@ -102,10 +102,10 @@ def _as_wanted(names: Sequence[str], wanted: Mapping[str, str]) -> dict[str, str
         if not alike:
             shown = ", ".join(repr(name[:40]) for name in names[:20])
             message = f"`columns` says that {field} is {column[:40]!r}, and the columns are: {shown}."
-            raise UnreadableFile(FileCode.MISSING_COLUMN, message, column=column[:MAX_NAME_CHARS])
+            raise UnreadableFile(FileCode.MISSING_COLUMN, message, column=storable(column[:MAX_NAME_CHARS]))
         if len(alike) > 1 or alike[0] in mapping.values():
             message = f"The column {column[:40]!r} of `columns` is not one column for one field."
-            raise UnreadableFile(FileCode.DUPLICATE_COLUMN, message, column=column[:MAX_NAME_CHARS])
+            raise UnreadableFile(FileCode.DUPLICATE_COLUMN, message, column=storable(column[:MAX_NAME_CHARS]))
         mapping[field] = alike[0]
     return mapping
 

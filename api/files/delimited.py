@@ -50,11 +50,10 @@ class DelimitedReader(FileReader):
         return blocks, rows
 
     def _header(self, limits: Limits) -> list[str]:
-        for _, cells in self._records(limits)[1]:
-            if any(cell.strip() for cell in cells):
-                return cells
-            break
-        raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty: there is no header.")
+        first = next(self._records(limits)[1], None)
+        if first is None:
+            raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty: there is no header.")
+        return first[1]
 
     def _rows(self) -> Iterator[FileRow]:
         names = self.layout.columns
@@ -117,5 +116,7 @@ def _fit(cells: list[str], width: int, least: int, line: int) -> RowProblem | No
     cells.extend([""] * (width - len(cells)))
     if found >= least and not any(surplus):
         return None
-    message = f"The row on line {line} has {found} cells, and the header has {width}."
+    message = f"The header has {width} cells, the row on line {line} has {found}."
+    if any("\n" in cell for cell in cells):
+        message += " A quote may be left open in it."
     return RowProblem(RowError.BROKEN_ROW, message, None, line)

@@ -67,7 +67,7 @@ def refuse_foreign(stream: ByteStream) -> None:
     for signature, code, what in _SIGNATURES:
         if head.startswith(signature) and (len(signature) > 4 or not _is_plain(head)):
             raise _refusal(code, what)
-    if head[4:8] == b"ftyp" or (head.startswith(b"RIFF") and head[8:12] in (b"WAVE", b"AVI ", b"WEBP")):
+    if (head[4:8] == b"ftyp" or head.startswith(b"RIFF")) and not _is_plain(head):
         raise _refusal(FileCode.LOOKS_LIKE_MEDIA, "a sound, a picture or a video")
     if _HTML.match(head):
         raise _refusal(FileCode.LOOKS_LIKE_HTML, "a web page")
@@ -81,11 +81,12 @@ def find_kind(filename: str | None, media_type: str | None, beginning: str) -> K
     """
     declared = _declared(filename, media_type)
     text = beginning.lstrip(WHITE)
-    if declared != "text":
-        if re.match(r"\[\s*[\[{\]]", text) or (declared in ("json", "ndjson") and text.startswith("[")):
-            return "json"
-        if declared != "ndjson" and text.startswith("{") and _is_object(text.split("\n", 1)[0]):
-            return "ndjson"
+    if declared == "text":
+        return declared
+    if declared != "ndjson" and text.startswith("{") and _is_object(text.split("\n", 1)[0]):
+        return "ndjson"
+    if _begins_array(text, declared):
+        return "json"
     return declared or "csv"
 
 
@@ -98,6 +99,16 @@ def _declared(filename: str | None, media_type: str | None) -> Kind | None:
         message = f"The media type {media[:60]!r} is not read. Send CSV, TSV, NDJSON, a JSON array or plain text."
         raise UnsupportedFile(FileCode.MEDIA_TYPE, message)
     return _BY_MEDIA_TYPE.get(media)
+
+
+def _begins_array(text: str, declared: Kind | None) -> bool:
+    if declared == "json":
+        return True
+    if declared == "ndjson":
+        # A line of its own that is an array is a broken row; an array that goes on, or is all there is, is the file.
+        first, _, rest = text.partition("\n")
+        return text.startswith("[") and (not rest.strip() or re.search(r"\A\[\s*\{?\s*\Z|,\s*\Z", first) is not None)
+    return re.match(r"\[\s*[{\]]", text) is not None
 
 
 def _is_object(line: str) -> bool:

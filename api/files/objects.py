@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from api.files.columns import Mapped, map_columns, no_text_column, unique_names
+from api.files.columns import MAX_NAME_CHARS, Mapped, map_columns, no_text_column
 from api.files.model import FIELDS, GIVE_UP_AFTER, FileRow, Limits, ReadOptions, RowProblem
-from api.files.rows import is_storable, problem_of, storable, storable_texts
+from api.files.rows import is_storable, problem_of, storable, storable_texts, text_columns
 from jobs.states import RowError
 
 MAX_DEPTH = 64
 """Brackets within brackets. Postgres, and whoever reads the results, must be able to parse what is kept."""
 
-SAMPLE_OBJECTS = 100
+SAMPLE_OBJECTS = 1000
 SAMPLE_CHARS = 1_000_000
 
 _ESCAPED_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_WHITE = re.compile(r"[ \t\r\n]*")
 _BRACKETS = re.compile(r'"(?:[^"\\]+|\\.)*+"?|[\[{\]}]', re.DOTALL)
 
 
@@ -47,15 +48,19 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
+def after_white(text: str, start: int) -> int:
+    """Return the place of the first character from `start` on that is not white space in JSON."""
+    found = _WHITE.match(text, start)
+    return found.end() if found else start
+
+
 def parse(text: str, start: int = 0) -> tuple[object, int]:
     """Parse the JSON value that begins at `start` (white space skipped before); return it and the place after it.
 
     Stricter than Python: NaN, Infinity and numbers beyond float64 are refused. Raises `JsonError`.
     """
-    while start < len(text) and text[start] in " \t\r\n":
-        start += 1
     try:
-        return _DECODER.raw_decode(text, start)
+        return _DECODER.raw_decode(text, after_white(text, start))
     except JsonError:
         raise
     except json.JSONDecodeError as error:
@@ -101,11 +106,9 @@ def find_columns(values: Parsed, options: ReadOptions, limits: Limits) -> tuple[
             break
     if not objects:
         return (), Mapped({"doc_text": "text"}, False)
-    # A key is looked up as it stands in the file, so only keys that need no cleaning can be mapped.
-    keys = list(found)[: limits.max_columns]
-    names = unique_names(keys, limits)
-    usable = [name for key, name in zip(keys, names, strict=True) if key == name]
-    mapped = map_columns(usable, usable, options.columns)
+    # A key of monstrous length or with characters that cannot be stored is kept in its row and named nowhere.
+    names = tuple(key for key in found if len(key) <= MAX_NAME_CHARS and is_storable(key))[: limits.max_columns]
+    mapped = map_columns(names, names, options.columns)
     if mapped is None:
         raise no_text_column(names)
     return names, mapped
@@ -116,11 +119,12 @@ class RowMaker:
 
     def __init__(self, mapping: Mapping[str, str], limits: Limits) -> None:
         # A key that is rare need not occur among the first objects: a field's own name always means the field.
-        taken = set(mapping.values())
-        keys = {field: field for field in FIELDS if field not in taken} | dict(mapping)
-        self._keys = tuple(keys.get(field, field) for field in FIELDS)
-        self._key_set = frozenset(self._keys)
-        self._called = (self._keys[0], self._keys[1], self._keys[2])
+        by_field: dict[str, str | None] = {field: field for field in FIELDS if field not in mapping.values()}
+        by_field.update(mapping)
+        self._text_keys = tuple(by_field.get(field) for field in FIELDS[:3])
+        self._id_key = by_field.get("custom_id")
+        self._own_keys = frozenset((*self._text_keys, self._id_key))
+        self._called = text_columns(mapping)
         self._limits = limits
 
     def broken(self, row_no: int, line: int, reason: str) -> FileRow:
@@ -135,7 +139,7 @@ class RowMaker:
         if len(value) > self._limits.max_columns:
             return self.broken(row_no, line, f"it has {len(value)} keys, and the limit is {self._limits.max_columns}")
         texts, custom_id, problem = self._fields(value, line)
-        extra = {key: value[key] for key in value if key not in self._key_set}
+        extra = {key: value[key] for key in value if key not in self._own_keys}
         if _ESCAPED_UNSTORABLE.search(raw):
             extra = {storable(key): _storable_value(kept) for key, kept in extra.items()}
             custom_id = custom_id and storable(custom_id)
@@ -148,19 +152,18 @@ class RowMaker:
     def _fields(
         self, value: dict[str, object], line: int
     ) -> tuple[tuple[str, str, str], str | None, RowProblem | None]:
-        texts = []
+        texts: list[str] = []
         problem = None
-        for key in self._called:
-            text = value.get(key)
-            if text is not None and not isinstance(text, str):
-                problem = problem or _not_text(key, text, line)
-                text = None
-            texts.append(text or "")
-        custom_id = value.get(self._keys[3])
+        for key in self._text_keys:
+            found = None if key is None else value.get(key)
+            if key is not None and found is not None and not isinstance(found, str):
+                problem = problem or _not_text(key, found, line)
+            texts.append(found if isinstance(found, str) else "")
+        custom_id = None if self._id_key is None else value.get(self._id_key)
         if isinstance(custom_id, int | float) and not isinstance(custom_id, bool):
             custom_id = str(custom_id)
         elif custom_id is not None and not isinstance(custom_id, str):
-            problem = problem or _not_text(self._keys[3], custom_id, line)
+            problem = problem or _not_text(self._id_key or "", custom_id, line)
             custom_id = None
         return (texts[0], texts[1], texts[2]), custom_id or None, problem
 

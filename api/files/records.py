@@ -13,8 +13,8 @@ from api.files.source import LongLineError, TextBlocks
 if TYPE_CHECKING:
     from _csv import Reader
 
-NO_DELIMITER = "\x1f"
-"""Stands between the cells of a file of one column, which is to say nowhere: the ASCII unit separator."""
+NO_DELIMITER = "\ud800"
+"""Stands between the cells of a file of one column, which is to say nowhere: no decoder yields a lone surrogate."""
 
 
 @dataclass(frozen=True)

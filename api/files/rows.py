@@ -35,8 +35,8 @@ def problem_of(
 ) -> RowProblem | None:
     """Say why a post of (doc_text, image2text, speech2text) cannot be classified; None when it can.
 
-    `max_chars` bounds the three together; `names` are what the three are called where they come from. Of several reasons the first of these is given: too long, characters that
-    no text may contain, empty.
+    `max_chars` bounds the three together; `names` are what the three are called where they come from. Of several
+    reasons the first of these is given: too long, characters that no text may contain, empty.
     """
     chars = sum(map(len, texts))
     if chars > max_chars:
