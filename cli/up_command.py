@@ -11,15 +11,8 @@ def up() -> None:
 
     PostgreSQL and Redis are embedded unless DATABASE_URL or REDIS_URL name others.
     """
-    from jobs.errors import SettingsError
     from jobs.settings import Settings
     from local.up import UpCommands, run_up
-
-    try:
-        settings = Settings.from_env()
-    except SettingsError as error:
-        click.echo(f"rubrika: {error}", err=True)
-        sys.exit(2)
 
     def rubrika(command: str) -> tuple[str, ...]:
         return (sys.executable, "-m", "cli.main", command)
@@ -27,4 +20,4 @@ def up() -> None:
     commands = UpCommands(
         migrate=rubrika("migrate"), api=rubrika("api"), worker=rubrika("worker"), sweeper=rubrika("sweeper")
     )
-    sys.exit(run_up(settings, commands))
+    sys.exit(run_up(Settings.from_env(), commands))

@@ -34,7 +34,8 @@ class ChildLog:
         if len(self._rest) > _MAX_LINE:
             lines.append(self._rest)
             self._rest = b""
-        self._write(lines)
+        if lines:
+            self._write(lines)
 
     def end(self) -> None:
         """The child has closed its output: write what it left without an end of line."""

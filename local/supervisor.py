@@ -249,7 +249,8 @@ def _signal(running: _Running, number: signal.Signals, *, group: bool = False) -
 
 
 def _sentence(what: str, log: ChildLog) -> str:
-    said = f": {log.last_words.rstrip('.')}" if log.last_words else ""
+    words = log.last_words.removeprefix("rubrika: ").rstrip(".")
+    said = f": {words}" if words else ""
     return f"{what}{said}; its log is {log.path}."
 
 

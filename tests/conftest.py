@@ -7,7 +7,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -25,16 +25,27 @@ _TEMPLATE = "rubrika_template"
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def server_folder() -> Iterator[Path]:
-    """A data folder for the session's servers, which the user `nobody` can reach when the tests run as root.
-
-    pytest's own temporary folders are closed to other users.
-    """
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    """A temporary folder that the user `nobody` can reach when the tests run as root. pytest's own are closed."""
     folder = Path(tempfile.mkdtemp(prefix="rubrika-tests-"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder of the test's own in which embedded servers can run, whoever runs the tests."""
+    with _open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """The data folder of the session's servers."""
+    with _open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
