@@ -44,7 +44,10 @@ def _parse_line(text: str) -> object:
     try:
         value, end = parse(text)
     except JsonError as error:
-        return error if error.place is None else JsonError(f"{error} at character {error.place + 1}")
+        if error.place is None:
+            return error
+        # What is missing at the end is missing before the line end.
+        return JsonError(f"{error} at character {min(error.place, len(text.rstrip())) + 1}")
     if text[end:].strip():
         return JsonError(f"something follows the object at character {end + 1}")
     return value
