@@ -1,0 +1,70 @@
+// Making elements. Text goes in as text nodes only, so nothing that a post contains is ever read as markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with attributes; `on` holds listeners, false and null leave an attribute out. Children: nodes or text. */
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "on") {
+      for (const [event, listener] of Object.entries(value)) {
+        element.addEventListener(event, listener);
+      }
+    } else if (value !== false && value !== null && value !== undefined) {
+      element.setAttribute(name, value === true ? "" : value);
+    }
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#icon-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+const NOTICE_ICONS = {
+  danger: "exclamation-circle",
+  warning: "exclamation-triangle",
+  info: "info-circle",
+  success: "check-circle",
+};
+
+/** A box with a title, lines of text and buttons, for everything that needs more than a word. */
+export function notice(kind, title, lines = [], actions = []) {
+  return el(
+    "div",
+    { class: `alert alert-${kind} notice`, role: kind === "danger" ? "alert" : null },
+    icon(NOTICE_ICONS[kind]),
+    el(
+      "div",
+      { class: "notice-body" },
+      el("p", { class: "notice-title" }, title),
+      lines.map((line) => el("p", {}, line)),
+      actions.length > 0 && el("div", { class: "notice-actions" }, actions),
+    ),
+  );
+}
+
+export function button(label, listener, kind = "outline-secondary") {
+  return el("button", { type: "button", class: `btn btn-sm btn-${kind}`, on: { click: listener } }, label);
+}
+
+/** Set the text only if it differs, so that a live region does not speak twice. */
+export function say(element, text) {
+  if (element.textContent !== text) {
+    element.textContent = text;
+  }
+}
+
+export function setTitle(text) {
+  const brand = document.title.split(" · ").pop();
+  document.title = `${text} · ${brand}`;
+}

@@ -1,0 +1,157 @@
+// Sending a file, and the files so far.
+
+import { api, newKey, page, request } from "./api.js";
+import { button, byId, el, notice, say } from "./dom.js";
+import { bytes, duration, progressPercent } from "./format.js";
+import { isOver, jobsTable, setBar } from "./jobs.js";
+import { poll } from "./poll.js";
+import { problemNotice } from "./problems.js";
+import { upload } from "./upload.js";
+import { t } from "./words.js";
+
+const RECENT = 20;
+const LIST_EVERY_MS = 4000;
+
+const form = byId("form");
+const input = byId("file");
+const drop = byId("drop");
+
+let chosen = null; // The file as the browser holds it.
+let key = null; // Names this sending of this file: sent again after a lost answer, it is still one job.
+let sending = null;
+
+function choose(files) {
+  if (sending || files.length === 0) {
+    return;
+  }
+  byId("notice").replaceChildren(...(files.length > 1 ? [notice("info", t("files.one_at_a_time"))] : []));
+  chosen = files[0];
+  key = newKey();
+  byId("chosen-name").textContent = chosen.name;
+  byId("chosen-size").textContent = bytes(chosen.size);
+  show("chosen");
+  byId("send").focus();
+}
+
+function forget() {
+  chosen = null;
+  input.value = "";
+  byId("name").value = "";
+  byId("notice").replaceChildren();
+  show("drop");
+  input.focus();
+}
+
+function show(part) {
+  for (const id of ["drop", "chosen", "sending"]) {
+    byId(id).hidden = id !== part;
+  }
+}
+
+async function send() {
+  byId("notice").replaceChildren();
+  show("sending");
+  byId("cancel").focus();
+  const began = performance.now();
+  showProgress({ sent: 0, total: chosen.size, began });
+  say(byId("status"), t("files.sending_started", { name: chosen.name }));
+  sending = upload(chosen, {
+    name: byId("name").value.trim(),
+    key,
+    onProgress: (progress) => showProgress({ ...progress, began }),
+  });
+  try {
+    const job = await sending.done;
+    window.location.assign(page(`/jobs/${encodeURIComponent(job.id)}`));
+  } catch (error) {
+    sending = null;
+    show("chosen");
+    say(byId("status"), "");
+    if (error.name === "AbortError") {
+      key = newKey();
+      byId("notice").replaceChildren(notice("info", t("files.cancelled")));
+    } else {
+      if (error.status !== undefined) {
+        key = newKey();
+      }
+      byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), send)]));
+    }
+    byId("send").focus();
+  }
+}
+
+function showProgress({ sent, total, began }) {
+  const share = total > 0 ? sent / total : 0;
+  setBar(byId("upload-bar"), share);
+  byId("upload-bar").classList.toggle("reading", share >= 1);
+  if (share >= 1) {
+    byId("sending-words").textContent = t("files.reading", { name: chosen.name });
+    say(byId("status"), t("files.reading", { name: chosen.name }));
+    return;
+  }
+  const seconds = (performance.now() - began) / 1000;
+  const left = sent > 0 && seconds > 2 ? duration((seconds * (total - sent)) / sent) : null;
+  const words = t("files.sending", { share: progressPercent(share), sent: bytes(sent), total: bytes(total) });
+  byId("sending-words").textContent = left ? `${words}, ${t("job.left", { time: left })}` : words;
+}
+
+/** The list follows the jobs while any of them is under way. */
+function followList() {
+  poll(() => request(api(`/jobs?limit=${RECENT}`)), {
+    first: LIST_EVERY_MS,
+    onAnswer: ({ items, next }) => {
+      byId("list-notice").replaceChildren();
+      showList(items, Boolean(next));
+      return items.some((job) => !isOver(job));
+    },
+    onError: (error) => byId("list-notice").replaceChildren(problemNotice(error)),
+  });
+}
+
+function showList(items, more) {
+  const list = byId("list");
+  const text = JSON.stringify(items);
+  if (list.dataset.shown === text) {
+    return;
+  }
+  list.dataset.shown = text;
+  // A link that has the focus keeps it, although the table is made anew.
+  const focused = document.activeElement?.closest("#list tr")?.dataset.job;
+  list.replaceChildren(
+    items.length > 0 ? jobsTable(items) : el("p", { class: "nothing" }, t("jobs.nothing")),
+    ...(more ? [el("p", {}, el("a", { href: page("/history?show=files") }, t("jobs.all")))] : []),
+  );
+  if (focused) {
+    [...list.querySelectorAll("tr")].find((row) => row.dataset.job === focused)?.querySelector("a").focus();
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (chosen && byId("sending").hidden) {
+    send();
+  }
+});
+input.addEventListener("change", () => choose(input.files));
+byId("forget").addEventListener("click", forget);
+byId("cancel").addEventListener("click", () => sending?.cancel());
+
+let over = 0; // Entering a child is reported before leaving its parent, so the two are counted.
+document.addEventListener("dragenter", (event) => {
+  event.preventDefault();
+  over += 1;
+  drop.classList.add("over");
+});
+document.addEventListener("dragleave", () => {
+  over = Math.max(0, over - 1);
+  drop.classList.toggle("over", over > 0);
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  over = 0;
+  drop.classList.remove("over");
+  choose(event.dataTransfer.files);
+});
+
+followList();

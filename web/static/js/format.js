@@ -1,0 +1,65 @@
+// Numbers, shares, dates and durations as the page's language writes them.
+
+import { language, t } from "./words.js";
+
+const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
+const shares = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
+const wholeShares = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
+const moments = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+const lists = new Intl.ListFormat(language, { style: "long", type: "conjunction" });
+
+export const number = (value) => whole.format(value);
+export const measure = (value) => short.format(value);
+export const percent = (share) => shares.format(share);
+export const list = (items) => lists.format(items);
+
+/** A share of finished work: never rounded up to all of it. */
+export const progressPercent = (share) => wholeShares.format(Math.floor(share * 100) / 100);
+
+export function moment(text) {
+  return text ? moments.format(new Date(text)) : "";
+}
+
+export function bytes(size) {
+  const units = ["byte", "kilobyte", "megabyte", "gigabyte"];
+  const step = size < 1 ? 0 : Math.min(Math.floor(Math.log10(size) / 3), units.length - 1);
+  return new Intl.NumberFormat(language, {
+    style: "unit",
+    unit: units[step],
+    unitDisplay: step === 0 ? "long" : "short",
+    maximumSignificantDigits: 3,
+  }).format(size / 1000 ** step);
+}
+
+/** A number of seconds as people say it, no finer than anybody can know it beforehand. */
+export function duration(seconds) {
+  if (seconds < 10) {
+    return t("time.moments");
+  }
+  if (seconds < 55) {
+    return t("time.seconds", { n: Math.round(seconds / 5) * 5 });
+  }
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) {
+    return t("time.minutes", { n: minutes });
+  }
+  if (minutes < 48 * 60) {
+    const hours = t("time.hours", { n: Math.floor(minutes / 60) });
+    const rest = minutes % 60;
+    return rest ? `${hours} ${t("time.short_minutes", { n: rest })}` : hours;
+  }
+  return t("time.days", { n: Math.round(minutes / 1440) });
+}
+
+/** The first `limit` characters of a text on one line, cut at a word where one ends near. */
+export function excerpt(text, limit) {
+  const line = text.replace(/\s+/gu, " ").trim();
+  const letters = Array.from(line);
+  if (letters.length <= limit) {
+    return line;
+  }
+  const cut = letters.slice(0, limit).join("");
+  const space = cut.lastIndexOf(" ");
+  return `${space > limit * 0.7 ? cut.slice(0, space) : cut}…`;
+}

@@ -1,0 +1,151 @@
+// One file: its progress until the end, what can be done with it, and its rows.
+
+import { api, readiness, request } from "./api.js";
+import { byId, el, notice, say, setTitle } from "./dom.js";
+import { workerNotice } from "./follow.js";
+import { duration, measure, moment, number, progressPercent } from "./format.js";
+import { doneRows, isOver, jobName, progressWords, setBar, stateBadge } from "./jobs.js";
+import { poll } from "./poll.js";
+import { problemNotice } from "./problems.js";
+import { makeRows } from "./rows.js";
+import { t } from "./words.js";
+
+const view = byId("view");
+const id = view.dataset.id;
+const address = api(`/jobs/${encodeURIComponent(id)}`);
+const rows = makeRows(`${address}/results`);
+
+let known = null; // The job as last heard of.
+let idleSince = null; // When the count of finished rows last changed.
+
+function showJob(job) {
+  const before = known;
+  known = job;
+  byId("notice").replaceChildren();
+  byId("job").hidden = false;
+  byId("rows").hidden = false;
+  byId("heading").textContent = jobName(job);
+  if (before?.status !== job.status) {
+    byId("state").replaceChildren(stateBadge(job.status));
+    say(byId("status"), t("job.state_is", { state: t(`state.${job.status}`) }));
+  }
+  setBar(byId("bar"), job.progress, job.rows.total > 0 ? job.rows.failed / job.rows.total : 0);
+  byId("bar").classList.toggle("active", job.status === "running");
+  byId("progress-words").textContent = progressLine(job);
+  showNumbers(job);
+  byId("cancel").hidden = isOver(job);
+  byId("cancel").disabled = job.status === "cancelling";
+  setTitle(titleOf(job));
+  rows.follow(job, before);
+  watchForWorker(job, before);
+}
+
+function progressLine(job) {
+  const parts = [progressWords(job)];
+  if (job.status === "running" && job.eta_seconds !== null) {
+    parts.push(t("job.left", { time: duration(job.eta_seconds) }));
+  }
+  return parts.join(", ");
+}
+
+function titleOf(job) {
+  const name = jobName(job);
+  if (isOver(job)) {
+    return `${t(`job.title_${job.status}`)} · ${name}`;
+  }
+  return job.status === "running" ? `${progressPercent(job.progress)} · ${name}` : `${t(`state.${job.status}`)} · ${name}`;
+}
+
+function showNumbers(job) {
+  const { succeeded, failed, queued } = job.rows;
+  const facts = [
+    ["succeeded", number(succeeded)],
+    ["failed", number(failed), failed > 0 ? "bad" : ""],
+    [job.status === "cancelled" ? "dropped" : "queued", number(queued)],
+    ["speed", job.rows_per_second ? t("job.per_second", { n: measure(job.rows_per_second) }) : null],
+    ["position", job.status === "queued" && job.queue_position > 0 ? number(job.queue_position) : null],
+    ["model", job.model],
+    ["created", moment(job.created_at)],
+    ["finished", moment(job.finished_at)],
+    ["expires", moment(job.expires_at)],
+    ["file", job.name && job.filename ? job.filename : null],
+  ].filter(([, value]) => value);
+  byId("numbers").replaceChildren(
+    ...facts.map(([key, value, look]) =>
+      el("div", { class: look || null, "data-fact": key }, el("dt", {}, t(`job.${key}`)), el("dd", {}, value)),
+    ),
+  );
+}
+
+/** A job that stands still is either behind others or without a worker; only the second needs to be said. */
+async function watchForWorker(job, before) {
+  if (isOver(job) || !before || doneRows(job) !== doneRows(before)) {
+    idleSince = performance.now();
+    byId("worker-notice").replaceChildren();
+    return;
+  }
+  if (performance.now() - idleSince > 4000) {
+    try {
+      const { checks } = await readiness();
+      byId("worker-notice").replaceChildren(...workerNotice(checks));
+    } catch {
+      // The polling itself says when the server is gone.
+    }
+  }
+}
+
+function showTrouble(error, { hopeless }) {
+  if (error.status === 404) {
+    byId("job").hidden = true;
+    byId("rows").hidden = true;
+    byId("notice").replaceChildren(notice("warning", t("job.missing"), [t("job.missing_words")]));
+    setTitle(t("job.missing"));
+  } else if (hopeless || known === null) {
+    byId("notice").replaceChildren(problemNotice(error));
+  } else {
+    byId("notice").replaceChildren(notice("warning", t("job.lost"), [t("job.lost_words")]));
+  }
+}
+
+async function cancel() {
+  byId("cancel").disabled = true;
+  try {
+    await request(`${address}/cancel`, { method: "POST" });
+    polling.now();
+  } catch (error) {
+    byId("cancel").disabled = false;
+    byId("notice").replaceChildren(problemNotice(error));
+  }
+}
+
+async function remove() {
+  try {
+    await request(address, { method: "DELETE" });
+    polling.stop();
+    window.location.assign(view.dataset.files);
+  } catch (error) {
+    byId("notice").replaceChildren(problemNotice(error));
+  }
+}
+
+for (const link of byId("downloads").querySelectorAll("[data-format]")) {
+  link.href = `${address}/results.${link.dataset.format}`;
+}
+byId("cancel").addEventListener("click", cancel);
+byId("delete").addEventListener("click", () => {
+  byId("question").returnValue = "";
+  byId("question").showModal();
+});
+byId("question").addEventListener("close", () => {
+  if (byId("question").returnValue === "delete") {
+    remove();
+  }
+});
+
+const polling = poll(() => request(address), {
+  onAnswer: (job) => {
+    showJob(job);
+    return !isOver(job);
+  },
+  onError: showTrouble,
+});

@@ -1,0 +1,38 @@
+// What went wrong, in words that help.
+
+import { ApiError, NetworkError } from "./api.js";
+import { notice } from "./dom.js";
+import { t, tOr } from "./words.js";
+
+/** {title, lines} for anything that `request` or an upload throws. */
+export function describe(error) {
+  if (error instanceof NetworkError) {
+    return { title: t("error.network"), lines: [t("error.network_words")] };
+  }
+  if (!(error instanceof ApiError)) {
+    return { title: t("error.page"), lines: [String(error?.message ?? error)] };
+  }
+  const { status, problem } = error;
+  const title = tOr(`error.${status}`, status >= 500 ? t("error.server") : t("error.refused"));
+  const details = [problem.detail, ...(problem.errors ?? []).map(describePart)];
+  const lines = [...new Set(details.filter(Boolean))].slice(0, 8);
+  if (error.retryAfter !== null && status === 429) {
+    lines.push(t("error.retry_after", { n: Math.ceil(error.retryAfter) }));
+  }
+  return { title, lines: lines.length > 0 ? lines : [t("error.no_detail", { status: String(status) })] };
+}
+
+/** The same as a box with buttons. */
+export function problemNotice(error, actions = []) {
+  const { title, lines } = describe(error);
+  return notice("danger", title, lines, actions);
+}
+
+/** Why a text or a row has no topics: the page's own words for the codes it knows, and what the API says. */
+export function rowProblem(error) {
+  return tOr(`row.${error.code}`, error.message ?? error.code);
+}
+
+function describePart({ code, message }) {
+  return tOr(`row.${code}`, message);
+}

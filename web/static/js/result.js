@@ -1,0 +1,62 @@
+// The permanent page of one text.
+
+import { api, request } from "./api.js";
+import { byId, el, notice, say } from "./dom.js";
+import { explainWaiting, follow, isFinal } from "./follow.js";
+import { moment } from "./format.js";
+import { problemNotice, rowProblem } from "./problems.js";
+import { resultView } from "./topics.js";
+import { t } from "./words.js";
+
+const FIELDS = ["doc_text", "image2text", "speech2text"];
+const id = byId("view").dataset.id;
+
+function showPost(resource) {
+  const parts = FIELDS.filter((name) => resource[name]).map((name) => [
+    el("h2", { class: "small-heading" }, t(`field.${name}`)),
+    el("p", { class: "post-text", lang: "ru" }, resource[name]),
+  ]);
+  byId("post").replaceChildren(...parts.flat());
+  const facts = [
+    [t("fact.created"), moment(resource.created_at)],
+    [t("fact.finished"), moment(resource.finished_at)],
+    [t("fact.custom_id"), resource.custom_id],
+    [t("fact.id"), resource.id],
+  ].filter(([, value]) => value);
+  byId("facts").replaceChildren(...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+function showOutcome(resource) {
+  showPost(resource);
+  if (resource.status === "succeeded") {
+    byId("result").replaceChildren(resultView(resource, { link: false }));
+  } else {
+    const reason = resource.error ? rowProblem(resource.error) : t("state.cancelled");
+    byId("notice").replaceChildren(notice("danger", t("result.failed"), [reason]));
+  }
+}
+
+async function open() {
+  const status = byId("status");
+  let endWaiting = () => {};
+  try {
+    let { data } = await request(api(`/classifications/${encodeURIComponent(id)}`));
+    if (!isFinal(data)) {
+      showPost(data);
+      say(status, t("text.in_queue"));
+      endWaiting = explainWaiting(byId("notice"));
+      data = await follow(id, { onTrouble: (error) => say(status, error === null ? t("text.in_queue") : t("text.lost")) });
+    }
+    endWaiting();
+    say(status, "");
+    showOutcome(data);
+  } catch (error) {
+    endWaiting();
+    say(status, "");
+    byId("notice").replaceChildren(
+      error.status === 404 ? notice("warning", t("result.missing"), [t("result.missing_words")]) : problemNotice(error),
+    );
+  }
+}
+
+open();

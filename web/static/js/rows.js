@@ -1,0 +1,176 @@
+// The rows of a job, a page at a time: texts that open, a column per topic, failed rows with their reason.
+
+import { api, request, sameServer } from "./api.js";
+import { byId, el, icon } from "./dom.js";
+import { excerpt, number, percent } from "./format.js";
+import { doneRows, isOver } from "./jobs.js";
+import { problemNotice, rowProblem } from "./problems.js";
+import { topicName } from "./topics.js";
+import { t } from "./words.js";
+
+const PAGE_ROWS = 50;
+const EXCERPT = 160;
+const REFRESH_MS = 2500;
+const FIELDS = ["doc_text", "image2text", "speech2text"];
+
+/** Takes over the elements of the page that show rows; follow() tells it how the job is getting on. */
+export function makeRows(address) {
+  const pages = [`${address}?limit=${PAGE_ROWS}`]; // Addresses of the pages up to the one after that which is shown.
+  let at = 0;
+  let shown = null;
+  let shownAt = 0;
+  let loading = false;
+  let names = null; // Topics by id, as the active model names them.
+  let failed = false;
+
+  async function load(index, { quietly = false } = {}) {
+    if (loading) {
+      return;
+    }
+    loading = true;
+    try {
+      names ??= await topicNames();
+      const { data } = await request(pages[index]);
+      pages.length = index + 1;
+      if (data.next) {
+        pages.push(sameServer(data.next));
+      }
+      at = index;
+      failed = false;
+      byId("rows-notice").replaceChildren();
+      show(data.items, quietly);
+    } catch (error) {
+      failed = true;
+      if (!quietly) {
+        byId("rows-notice").replaceChildren(problemNotice(error));
+      }
+    } finally {
+      shownAt = performance.now();
+      loading = false;
+    }
+  }
+
+  function show(items, quietly) {
+    if (shown !== null && JSON.stringify(items) === JSON.stringify(shown)) {
+      return;
+    }
+    const open = new Set([...document.querySelectorAll("#table details[open]")].map((details) => details.dataset.row));
+    shown = items;
+    byId("table").replaceChildren(items.length > 0 ? table(items, names, open) : el("p", { class: "nothing" }, t("rows.nothing")));
+    const single = at === 0 && pages.length === 1;
+    byId("pager").hidden = single;
+    byId("earlier").disabled = at === 0;
+    byId("later").disabled = pages.length <= at + 1;
+    if (items.length > 0) {
+      byId("pager-words").textContent = t("rows.range", { from: items[0].row, to: items[items.length - 1].row });
+    }
+    if (!quietly && at > 0) {
+      byId("rows").scrollIntoView({ block: "start" });
+    }
+  }
+
+  byId("earlier").addEventListener("click", () => at > 0 && load(at - 1));
+  byId("later").addEventListener("click", () => pages.length > at + 1 && load(at + 1));
+
+  return {
+    /** Load the first page once, and the shown one anew as long as rows on it have no result yet. */
+    follow(job, before) {
+      const news = before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
+      const waiting = failed || shown === null || shown.some((row) => row.status === "queued") || shown.length < PAGE_ROWS;
+      const due = isOver(job) || performance.now() - shownAt > REFRESH_MS;
+      if (shown === null || (news && waiting && due)) {
+        load(at, { quietly: shown !== null });
+      }
+    },
+  };
+}
+
+async function topicNames() {
+  const { data } = await request(api("/topics"));
+  return new Map(data.items.map((topic) => [topic.id, topicName(topic)]));
+}
+
+function table(items, names, open) {
+  // The topics are those of the results, whichever model made them; names are known for the active one's.
+  const found = items.find((row) => row.probabilities)?.probabilities;
+  const topics = found ? Object.keys(found) : [...names.keys()];
+  const heads = [
+    el("th", { scope: "col", class: "cell-row" }, t("rows.row")),
+    el("th", { scope: "col" }, t("rows.text")),
+    topics.map((id) => el("th", { scope: "col", class: "cell-topic" }, names.get(id) ?? id)),
+  ];
+  return el(
+    "div",
+    { class: "table-scroll", tabindex: "0", role: "region", "aria-labelledby": "rows-heading" },
+    el(
+      "table",
+      { class: "table list-table rows-table" },
+      el("thead", {}, el("tr", {}, heads)),
+      el("tbody", {}, items.map((row) => rowView(row, topics, names, open))),
+    ),
+  );
+}
+
+function rowView(row, topics, names, open) {
+  const cells = row.probabilities
+    ? topics.map((id) => topicCell(row, id, names.get(id) ?? id))
+    : [el("td", { class: `cell-outcome ${row.status}`, colspan: topics.length }, outcome(row))];
+  return el(
+    "tr",
+    { "data-row": row.row, "data-status": row.status },
+    el("td", { class: "cell-row" }, number(row.row)),
+    el("td", { class: "cell-text" }, textView(row, open.has(String(row.row)))),
+    cells,
+  );
+}
+
+function topicCell(row, id, name) {
+  const assigned = row.assigned.includes(id);
+  const probability = row.probabilities[id];
+  const cell = el(
+    "td",
+    { class: `cell-topic${assigned ? " assigned" : ""}`, "data-label": name, "data-topic": id },
+    assigned && [icon("check-lg"), el("span", { class: "visually-hidden" }, t("result.is_assigned"))],
+    el("span", { class: "share" }, percent(probability)),
+  );
+  cell.style.setProperty("--share", probability);
+  return cell;
+}
+
+function outcome(row) {
+  if (row.status === "failed") {
+    const { error } = row;
+    const where = error.column ? ` ${t("rows.column", { name: error.column })}` : "";
+    const words = rowProblem(error);
+    return [
+      icon("exclamation-circle"),
+      el("span", {}, `${words}${where}`),
+      error.message && error.message !== words && el("span", { class: "hint reason" }, error.message),
+    ];
+  }
+  return [icon("hourglass-split"), el("span", {}, t("rows.waiting"))];
+}
+
+function textView(row, open) {
+  const parts = FIELDS.filter((name) => row[name]).map((name) => [t(`field.${name}`), row[name], "ru"]);
+  const others = [
+    ...(row.custom_id ? [[t("fact.custom_id"), row.custom_id, null]] : []),
+    ...Object.entries(row.columns ?? {}).map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value), null]),
+  ];
+  if (parts.length === 0 && others.length === 0) {
+    return el("span", { class: "hint" }, t("rows.no_text"));
+  }
+  const first = row.doc_text || parts[0]?.[1] || others.map(([, value]) => value).join(" · ");
+  const short = excerpt(first, EXCERPT);
+  const lone = parts.length === 1 && others.length === 0 && row.doc_text && short === row.doc_text;
+  const marks = row.truncated ? el("span", { class: "mark" }, t("rows.truncated")) : null;
+  if (lone) {
+    return el("span", { class: "row-text", lang: "ru" }, short, marks);
+  }
+  return el(
+    "details",
+    { open, "data-row": row.row },
+    el("summary", { lang: "ru" }, short || t("rows.no_text"), marks),
+    el("dl", { class: "row-parts" }, [...parts, ...others].map(([name, value, lang]) => [el("dt", {}, name), el("dd", { lang }, value)])),
+  );
+}

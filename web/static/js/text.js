@@ -1,0 +1,200 @@
+// The first page: one text in, its topics out.
+
+import { NetworkError, api, newKey, request } from "./api.js";
+import { button, byId, el, notice, say } from "./dom.js";
+import { explainWaiting, follow, isFinal } from "./follow.js";
+import { problemNotice, rowProblem } from "./problems.js";
+import { bars, resultView, verdict } from "./topics.js";
+import { t } from "./words.js";
+
+const FIELDS = ["doc_text", "image2text", "speech2text"];
+const EXTRA_FIELDS = FIELDS.slice(1);
+const DRAFT = "draft";
+const WORD = /[\p{L}\p{N}]+(?:[-'’][\p{L}\p{N}]+)*/gu;
+
+const form = byId("form");
+const status = byId("status");
+const noticePlace = byId("notice");
+const resultPlace = byId("result");
+
+let attempt = null; // The request under way: {body, controller}.
+let key = { body: null, value: null }; // One key per body, so that sending it again after a lost answer counts once.
+
+const isShown = (name) => !EXTRA_FIELDS.includes(name) || !byId(`block-${name}`).hidden;
+const readPost = () => Object.fromEntries(FIELDS.filter(isShown).map((name) => [name, byId(name).value]));
+
+function showField(name, shown) {
+  byId(`block-${name}`).hidden = !shown;
+  const opener = form.querySelector(`[data-show="${name}"]`);
+  opener.hidden = shown;
+  opener.setAttribute("aria-expanded", String(shown));
+}
+
+function fill(post) {
+  for (const name of FIELDS) {
+    byId(name).value = post[name] ?? "";
+  }
+  for (const name of EXTRA_FIELDS) {
+    showField(name, Boolean(post[name]));
+  }
+  onTyping();
+}
+
+function onTyping() {
+  const text = Object.values(readPost()).join("\n");
+  byId("count").textContent = t("text.words", { n: text.match(WORD)?.length ?? 0 });
+  try {
+    sessionStorage.setItem(DRAFT, JSON.stringify(readPost()));
+  } catch {
+    // A browser that stores nothing loses only the draft, on the way to another page.
+  }
+}
+
+function restoreDraft() {
+  let draft = null;
+  try {
+    draft = JSON.parse(sessionStorage.getItem(DRAFT));
+  } catch {
+    // The same as above.
+  }
+  fill(draft ?? {});
+}
+
+async function send() {
+  const post = readPost();
+  if (Object.values(post).every((text) => text.trim() === "")) {
+    noticePlace.replaceChildren(notice("warning", t("text.empty"), [t("text.empty_words")]));
+    byId("doc_text").focus();
+    return;
+  }
+  const body = JSON.stringify(post);
+  if (attempt?.body === body) {
+    return;
+  }
+  attempt?.controller.abort();
+  const mine = { body, controller: new AbortController() };
+  attempt = mine;
+  if (key.body !== body) {
+    key = { body, value: newKey() };
+  }
+  begin();
+  const endWaiting = explainWaiting(noticePlace);
+  try {
+    const resource = await classify(post, mine.controller.signal);
+    key = { body: null, value: null };
+    if (attempt === mine) {
+      endWaiting();
+      showResource(resource);
+    }
+  } catch (error) {
+    if (!(error instanceof NetworkError)) {
+      key = { body: null, value: null };
+    }
+    if (attempt === mine) {
+      endWaiting();
+      showError(problemNotice(error, [button(t("retry"), send)]));
+    }
+  } finally {
+    endWaiting();
+    if (attempt === mine) {
+      attempt = null;
+      form.removeAttribute("aria-busy");
+    }
+  }
+}
+
+async function classify(post, signal) {
+  const { data } = await request(api("/classifications"), {
+    method: "POST",
+    json: post,
+    headers: { Prefer: "wait=10", "Idempotency-Key": key.value },
+    signal,
+  });
+  if (isFinal(data)) {
+    return data;
+  }
+  say(status, t("text.in_queue"));
+  const onTrouble = (error) => say(status, error === null ? t("text.in_queue") : t("text.lost"));
+  return follow(data.id, { signal, onTrouble });
+}
+
+function begin() {
+  form.setAttribute("aria-busy", "true");
+  resultPlace.classList.add("pending");
+  noticePlace.replaceChildren();
+  say(status, t("text.working"));
+}
+
+function showResource(resource) {
+  if (resource.status !== "succeeded") {
+    const reason = resource.error ? rowProblem(resource.error) : t("state.cancelled");
+    showError(notice("danger", t("result.failed"), [reason], [button(t("retry"), send)]));
+    return;
+  }
+  resultPlace.classList.remove("pending");
+  resultPlace.replaceChildren(resultView(resource));
+  // The verdict is on the page in large; the live region repeats it for those who do not see the page.
+  status.replaceChildren(el("span", { class: "visually-hidden" }, verdict(resource)));
+  if (window.matchMedia("(max-width: 61.99em)").matches) {
+    byId("result-pane").scrollIntoView({ block: "start" });
+  }
+}
+
+function showError(box) {
+  resultPlace.classList.remove("pending");
+  say(status, "");
+  noticePlace.replaceChildren(box);
+}
+
+/** Before the first result, the bars stand there empty: they say what will come, and nothing jumps when it does. */
+async function showTopics() {
+  try {
+    const { data } = await request(api("/topics"));
+    if (!resultPlace.hasChildNodes()) {
+      resultPlace.replaceChildren(el("p", { class: "verdict empty" }, t("result.nothing_yet")), bars(data.items));
+    }
+  } catch (error) {
+    if (!attempt && !resultPlace.hasChildNodes()) {
+      noticePlace.replaceChildren(problemNotice(error));
+    }
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+form.addEventListener("input", onTyping);
+form.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    send();
+  }
+});
+for (const opener of form.querySelectorAll("[data-show]")) {
+  opener.addEventListener("click", () => {
+    showField(opener.dataset.show, true);
+    byId(opener.dataset.show).focus();
+    onTyping();
+  });
+}
+for (const closer of form.querySelectorAll("[data-hide]")) {
+  closer.addEventListener("click", () => {
+    showField(closer.dataset.hide, false);
+    form.querySelector(`[data-show="${closer.dataset.hide}"]`).focus();
+    onTyping();
+  });
+}
+for (const example of document.querySelectorAll("[data-example]")) {
+  example.addEventListener("click", () => {
+    fill(example.dataset);
+    byId("doc_text").focus();
+  });
+}
+byId("clear").addEventListener("click", () => {
+  fill({});
+  byId("doc_text").focus();
+});
+
+restoreDraft();
+showTopics();

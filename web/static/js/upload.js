@@ -1,0 +1,45 @@
+// Sending a file. By XMLHttpRequest, because fetch does not tell how much has gone out.
+
+import { ApiError, NetworkError, api, parseRetryAfter } from "./api.js";
+import { language } from "./words.js";
+
+/**
+ * Sends `file` to `/jobs`. `onProgress({sent, total})` counts bytes on their way; sent === total means that the server
+ * has it all and is reading. Returns {done, cancel}: a promise of the job (ApiError, NetworkError, AbortError), and
+ * a function that stops.
+ */
+export function upload(file, { name, key, onProgress }) {
+  const form = new FormData();
+  if (name) {
+    form.append("name", name);
+  }
+  form.append("file", file, file.name);
+  const xhr = new XMLHttpRequest();
+  const done = new Promise((resolve, reject) => {
+    xhr.upload.addEventListener("progress", ({ loaded, total }) => onProgress({ sent: loaded, total }));
+    xhr.addEventListener("load", () => {
+      const data = parse(xhr.responseText);
+      if (xhr.status >= 200 && xhr.status < 300) {
+        resolve(data);
+      } else {
+        reject(new ApiError(xhr.status, data ?? {}, parseRetryAfter(xhr.getResponseHeader("Retry-After"))));
+      }
+    });
+    xhr.addEventListener("error", () => reject(new NetworkError("the connection broke")));
+    xhr.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
+  });
+  xhr.open("POST", api("/jobs"));
+  xhr.setRequestHeader("Accept", "application/json, application/problem+json");
+  xhr.setRequestHeader("Accept-Language", language);
+  xhr.setRequestHeader("Idempotency-Key", key);
+  xhr.send(form);
+  return { done, cancel: () => xhr.abort() };
+}
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
