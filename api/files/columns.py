@@ -114,7 +114,7 @@ def _map_by_key(mapping: dict[str, str], field: str, known: str, keys: Sequence[
     taken = set(mapping.values())
     found = [name for key, name in zip(keys, names, strict=True) if key == known and name not in taken]
     if len(found) > 1:
-        message = f"{len(found)} columns are called {known!r}: say which one is {field} with `columns`."
+        message = f"The name {known!r} stands over {len(found)} columns: say which one is {field} with `columns`."
         raise UnreadableFile(FileCode.DUPLICATE_COLUMN, message, column=found[0])
     if found:
         mapping[field] = found[0]
