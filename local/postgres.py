@@ -214,9 +214,10 @@ class EmbeddedPostgres:
         process = spawn(initdb, subprocess.PIPE)
         output, _ = process.communicate()
         if process.returncode != 0:
-            lines = output.decode(errors="replace").split("\n")
-            said = next((line for line in lines if "error:" in line or "FATAL" in line), "no reason given")
-            raise StartError(f"PostgreSQL cannot make its files in {self._data_dir}: {said.strip()}.")
+            lines = [line.strip() for line in output.decode(errors="replace").split("\n") if line.strip()]
+            # The first error is the cause; what follows it is about cleaning up.
+            said = next((line for line in lines if "error:" in line or "FATAL" in line), " ".join(lines[-1:]))
+            raise StartError(f"PostgreSQL cannot make its files in {self._data_dir}: {said.rstrip('.')}.")
 
     def _check_reachable(self, folder: Path) -> None:
         identity = server_identity()
