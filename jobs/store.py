@@ -163,23 +163,24 @@ def claim(
     lane: Lane,
     limit: int,
     lease_seconds: float,
-    fresh_only: bool = False,
+    beside_others: bool = False,
 ) -> Claim | None:
     """Take up to `limit` waiting chunks of a lane under a new lease; None when nothing waits.
 
     Chunks are taken by their first row before their job, which gives every job a fair share: a small one never waits
     for a large one. A chunk that a worker has begun on before is taken alone, so that a text that kills workers takes
-    no neighbour along; `fresh_only` leaves such chunks to others.
+    no neighbour along; when it is the turn of such a one, a caller who has other chunks in hand (`beside_others`) gets
+    None and comes back when these are done.
     """
     waiting = connection.execute(
-        text(f"""
+        text("""
             SELECT job_id, day, first_row, row_count, attempts FROM chunks
-            WHERE state = 'queued' AND lane = :lane {"AND attempts = 0" if fresh_only else ""}
+            WHERE state = 'queued' AND lane = :lane
             ORDER BY first_row, job_id FOR UPDATE SKIP LOCKED LIMIT :limit
         """),
         {"lane": int(lane), "limit": limit},
     ).all()
-    if not waiting:
+    if not waiting or (beside_others and waiting[0].attempts):
         return None
     taken = waiting[:1] if waiting[0].attempts else [chunk for chunk in waiting if not chunk.attempts]
     lease = uuid4()
@@ -262,6 +263,22 @@ def extend(connection: Connection, leases: Sequence[UUID], lease_seconds: float)
         """),
         {"leases": list(leases), "seconds": lease_seconds},
     )
+
+
+def expire(connection: Connection, lease: UUID) -> None:
+    """End a lease on which computing failed as a whole; the sweeper treats it as that of a worker that died."""
+    connection.execute(
+        text("UPDATE chunks SET lease_until = now() WHERE lease = :lease AND state = 'running'"),
+        {"lease": lease},
+    )
+
+
+def relaxed(connection: Connection) -> None:
+    """Let this transaction commit without waiting for the disk.
+
+    For claims and signs of life: should Postgres crash and forget one, the chunk is simply waiting again.
+    """
+    connection.execute(text("SET LOCAL synchronous_commit = off"))
 
 
 def release(connection: Connection, lease: UUID) -> None:

@@ -1,0 +1,118 @@
+"""The Flask app: resources, pages, problems, headers. Made by a factory; nothing connects at start."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from flask import Flask, Response, render_template, request, send_from_directory
+from flask_openapi3 import Info, OpenAPI
+from werkzeug.wrappers import Response as BaseResponse
+
+from api import problems
+from api.body import StrictRequest
+from api.context import Context
+from api.problems import Problem, ProblemError
+from api.resources import classifications, service
+from api.resources import jobs as job_resources
+from jobs.bell import Bell
+from jobs.database import make_engine
+from jobs.settings import Settings
+from web.pages import make_blueprint
+
+VERSION = "1"
+MAX_FORM_PARTS = 50
+MAX_FORM_FIELD_BYTES = 1 << 18
+
+# Nothing from outside, nothing inline: what a page needs is a file of ours.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(settings: Settings) -> Flask:
+    """The app that serves the interface and the pages."""
+    app = OpenAPI(
+        "api",
+        info=Info(
+            title="Rubrika",
+            version=VERSION,
+            description="Topics of Russian social-media posts. Errors are RFC 9457 problem details.",
+        ),
+        validation_error_model=Problem,
+        validation_error_callback=problems.validation_response,
+        doc_ui=False,
+        static_folder=None,
+        template_folder=str(Path(__file__).parent / "templates"),
+    )
+    app.request_class = StrictRequest
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_json_bytes
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_FIELD_BYTES
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.extensions["rubrika"] = Context(
+        settings,
+        make_engine(settings.database_url, pool_size=settings.api_threads, application="rubrika api"),
+        Bell(settings),
+    )
+    problems.register(app)
+    _guard(app)
+    for resource in (classifications, job_resources, service):
+        app.register_api(resource.blueprint)
+    _documents(app)
+    app.register_blueprint(make_blueprint())
+    return app
+
+
+def _guard(app: Flask) -> None:
+    """What every request and every response goes through."""
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        # Without keys, a page of another site could make a visitor's browser post here; browsers say where from.
+        unsafe = request.method not in {"GET", "HEAD", "OPTIONS"}
+        if unsafe and request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}:
+            raise ProblemError(403, "cross_site", "Requests from pages of other sites are not accepted.")
+
+    @app.after_request
+    def set_headers(response: Response) -> Response:
+        headers = response.headers
+        headers.setdefault("Content-Security-Policy", POLICY)
+        headers.setdefault("X-Content-Type-Options", "nosniff")
+        headers.setdefault("Referrer-Policy", "same-origin")
+        headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+        if request.path.startswith("/api/"):
+            headers.setdefault("Cache-Control", "no-store" if response.status_code != 304 else "no-cache")
+        return response
+
+
+def _documents(app: OpenAPI) -> None:
+    """`/openapi.json` as generated from the resources, and `/docs`: Swagger UI from its package, nothing inline."""
+    package = find_spec("flask_openapi3_swagger")
+    assert package is not None and package.origin is not None  # noqa: S101, PT018  (a dependency)
+    files = Path(package.origin).parent / "templates" / "swagger"
+
+    @app.route("/openapi.json", endpoint="openapi_document")
+    @app.route("/api/v1/openapi.json", endpoint="openapi_document_v1")
+    def document() -> Response:
+        made = app.api_doc
+        return Response(app.json.dumps(_finished(made)), content_type="application/json")
+
+    @app.route("/docs", endpoint="docs")
+    def docs() -> str:
+        return render_template("docs.html")
+
+    @app.route("/docs/<path:name>", endpoint="docs_file")
+    def docs_file(name: str) -> BaseResponse:
+        if name == "docs.js":
+            return send_from_directory(Path(__file__).parent / "templates", "docs.js", max_age=3600)
+        return send_from_directory(files, name, max_age=86_400)
+
+
+def _finished(document: dict[str, object]) -> dict[str, object]:
+    """The document with the schema of problems, which every operation refers to."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts = {**schema.pop("$defs", {}), "Problem": schema}
+    components = document.setdefault("components", {})
+    assert isinstance(components, dict)  # noqa: S101
+    components.setdefault("schemas", {}).update(parts)
+    return document

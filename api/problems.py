@@ -1,0 +1,181 @@
+"""Errors as RFC 9457 `application/problem+json`. The one place where an exception gets an HTTP status."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, request
+from pydantic import BaseModel, Field, ValidationError
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from api.files import FileError, TooLargeFile, UnsupportedFile
+from jobs.errors import ConflictError, NotFoundError, RubrikaError, UnavailableError
+from jobs.store import IdempotencyMismatchError
+from web.pages import not_found_page
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class BadField(BaseModel):
+    """One thing that is wrong with the input."""
+
+    pointer: str = Field(description="JSON Pointer (RFC 6901) into the body, or the name of a parameter")
+    code: str = Field(description="stable, for programs")
+    message: str = Field(description="a sentence, for people")
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="urn:rubrika:problem: and the code")
+    title: str
+    status: int
+    code: str = Field(description="stable, for programs")
+    detail: str = Field(description="a sentence, for people")
+    errors: list[BadField] | None = None
+
+
+class ProblemError(RubrikaError):
+    """An error that already knows its status. `detail` is a sentence, `code` is stable."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[BadField] = (),
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+        self.more = more
+
+
+def bad_input(pointer: str, code: str, message: str) -> ProblemError:
+    """422 for one field."""
+    return ProblemError(422, "invalid_input", message, [BadField(pointer=pointer, code=code, message=message)])
+
+
+def problem_response(error: ProblemError) -> Response:
+    """The response of a problem."""
+    body: dict[str, Any] = {
+        "type": f"urn:rubrika:problem:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "code": error.code,
+        "detail": str(error),
+    }
+    if error.errors:
+        body["errors"] = [item.model_dump() for item in error.errors]
+    body |= error.more
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    response = Response(text, status=error.status, content_type=MEDIA_TYPE)
+    response.headers.extend(error.headers)
+    return response
+
+
+def from_validation(error: ValidationError) -> ProblemError:
+    """What pydantic found wrong, as one problem with a pointer for each finding (a hundred at most)."""
+    found = [
+        BadField(
+            pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]) or "/",
+            code=item["type"],
+            message=item["msg"],
+        )
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:100]
+    ]
+    first = found[0]
+    return ProblemError(422, "invalid_input", f"{first.pointer}: {first.message}.", found)
+
+
+def validation_response(error: ValidationError) -> Response:
+    """For flask-openapi3."""
+    return problem_response(from_validation(error))
+
+
+def register(app: Flask) -> None:
+    """Translate every error that leaves a view of `app`."""
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response | tuple[str, int]:
+        if error.response is not None and isinstance(error.response, Response):
+            return error.response
+        status = error.code or 500
+        if status == 404 and not _wants_json():
+            return not_found_page(), 404
+        if status < 400:
+            response = error.get_response()
+            assert isinstance(response, Response)  # noqa: S101  (Flask's own redirects are)
+            return response
+        code = HTTPStatus(status).name.lower()
+        allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+        headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+        return problem_response(ProblemError(status, code, _sentence(error, status), headers=headers))
+
+    @app.errorhandler(RubrikaError)
+    def own_error(error: RubrikaError) -> Response | tuple[str, int]:
+        if isinstance(error, NotFoundError) and not _wants_json():
+            return not_found_page(), 404
+        return problem_response(_translated(error))
+
+    @app.errorhandler(ValidationError)
+    def invalid(error: ValidationError) -> Response:
+        return problem_response(from_validation(error))
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        log.exception("unexpected error in %s %s", request.method, request.path, exc_info=error)
+        return problem_response(ProblemError(500, "internal_error", "Something went wrong here; it was logged."))
+
+
+def _translated(error: RubrikaError) -> ProblemError:
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, NotFoundError):
+        return ProblemError(404, "not_found", str(error))
+    if isinstance(error, IdempotencyMismatchError):
+        return ProblemError(422, "idempotency_mismatch", str(error))
+    if isinstance(error, ConflictError):
+        return ProblemError(409, "conflict", str(error))
+    if isinstance(error, UnavailableError):
+        return ProblemError(503, "unavailable", str(error), headers={"Retry-After": "2"})
+    if isinstance(error, FileError):
+        return _from_file(error)
+    log.error("an error without a status: %r", error)
+    return ProblemError(500, "internal_error", "Something went wrong here; it was logged.")
+
+
+def _from_file(error: FileError) -> ProblemError:
+    status = 413 if isinstance(error, TooLargeFile) else 415 if isinstance(error, UnsupportedFile) else 422
+    place = {name: getattr(error, name) for name in ("line", "byte", "column")}
+    return ProblemError(
+        status,
+        error.code,
+        error.message,
+        [BadField(pointer="/file", code=error.code, message=error.message)],
+        **{name: value for name, value in place.items() if value is not None},
+    )
+
+
+def _wants_json() -> bool:
+    """Programs get problems; a person who follows a broken link gets a page."""
+    return request.path.startswith("/api/") or not request.accept_mimetypes.accept_html
+
+
+def _sentence(error: HTTPException, status: int) -> str:
+    if status == 413:
+        limit = request.max_content_length
+        return f"The request is larger than the limit of {limit} bytes." if limit else "The request is too large."
+    if status == 405:
+        return f"{request.method} is not possible here."
+    if status == 404:
+        return "There is nothing at this address."
+    return error.description or HTTPStatus(status).phrase

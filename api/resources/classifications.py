@@ -1,0 +1,176 @@
+"""`/classifications`: one text, or up to a thousand, posted as JSON; their results; and their history."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+
+from api.context import OWNER, Context, context
+from api.problems import BadField, ProblemError, bad_input
+from api.represent import classification, cursor, page, read_cursor
+from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait
+from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut, IdPath, PageQuery, PostIn
+from jobs import reading, store
+from jobs.database import transaction
+from jobs.records import Job, NewJob, NewText, Row, parse_text_id
+from jobs.states import JobKind, Lane, RowError
+
+PATH = "/api/v1/classifications"
+INTERACTIVE_ITEMS = 64
+"""A request with more posts than that, and nobody holding the line for it, goes with the files."""
+
+INTERACTIVE_CHUNK_ROWS = 32
+
+blueprint = APIBlueprint("classifications", __name__, abp_tags=[Tag(name="Texts", description="Posts sent as JSON")])
+
+
+@blueprint.post(
+    PATH,
+    summary="Classify one post, or up to a thousand",
+    description="Answers 202 with the resource at once. With `Prefer: wait=N` (60 at most) it answers 200 as soon as "
+    "the result is there, or 202 after N seconds. An `Idempotency-Key` makes it safe to repeat.",
+    responses=documented(400, 409, 413, 415, s200=ClassificationOut, s202=ClassificationOut),
+)
+def classify(body: ClassificationsIn) -> Response:
+    ctx = context()
+    texts = _texts(body, ctx)
+    wait = preferred_wait()
+    interactive = bool(wait) or len(texts) <= INTERACTIVE_ITEMS
+    job_id, is_new = store.add_job(
+        ctx.engine,
+        NewJob(OWNER, JobKind.TEXTS, idempotency=idempotency(fingerprint_of(request.path, request.get_data()))),
+        texts,
+        lane=Lane.INTERACTIVE if interactive else Lane.BULK,
+        chunk_rows=INTERACTIVE_CHUNK_ROWS if interactive else ctx.settings.chunk_rows,
+    )
+    if is_new:
+        ctx.bell.ring()
+    finished = _wait(ctx, job_id, wait) if wait else False
+    with transaction(ctx.engine) as connection:
+        found = reading.texts_of_job(connection, OWNER, job_id)
+    if not is_new:
+        finished = all(row.probabilities is not None or row.error_code is not None for _, row in found)
+    return _answer(ctx, found, single=body.items is None, finished=finished, wait=wait)
+
+
+@blueprint.get(
+    f"{PATH}/<id>",
+    summary="One posted text and what became of it",
+    responses=documented(404, s200=ClassificationOut),
+)
+def read(path: IdPath) -> Response:
+    ctx = context()
+    job_id, row_no = parse_text_id(path.id)
+    with transaction(ctx.engine) as connection:
+        [(job, row)] = reading.texts_of_job(connection, OWNER, job_id, row_no)
+    response = json_response(_resource(ctx, job, row))
+    if row.probabilities is None and row.error_code is None:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+@blueprint.get(PATH, summary="The history of posted texts, newest first", responses=documented(s200=ClassificationsOut))
+def history(query: PageQuery) -> Response:
+    ctx = context()
+    place = read_cursor(query.cursor, str, int)
+    before = None
+    if place is not None:
+        before = parse_text_id(f"{place[0]}-{place[1]}")
+    with transaction(ctx.engine) as connection:
+        found = reading.history(connection, OWNER, before=before, limit=query.limit + 1)
+    following = None
+    if len(found) > query.limit:
+        found = found[: query.limit]
+        following = cursor(found[-1][1].job_id.hex, found[-1][1].row_no)
+    return json_response(page([_resource(ctx, *pair) for pair in found], PATH, following, query.limit))
+
+
+def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:
+    """The posts of a request, checked; everything that is wrong is said at once."""
+    if body.items is None:
+        posts: Sequence[PostIn] = [body]
+        prefix = ""
+    else:
+        posts = body.items
+        prefix = "/items/{}"
+        if body.model_fields_set != {"items"}:
+            raise bad_input("/items", "not_alone", "Beside `items` no other field may stand.")
+        if len(posts) > ctx.settings.max_items:
+            raise bad_input("/items", "too_many_items", f"More than {ctx.settings.max_items} posts in one request.")
+    errors: list[BadField] = []
+    texts = []
+    for number, post in enumerate(posts):
+        found = _problem(post, ctx.settings.max_text_chars)
+        if found is not None:
+            pointer = prefix.format(number) + found.pointer
+            errors.append(BadField(pointer=pointer or "/", code=found.code, message=found.message))
+        texts.append(
+            NewText(post.text or post.doc_text or "", post.image2text or "", post.speech2text or "", post.custom_id),
+        )
+    if errors:
+        raise ProblemError(422, "invalid_input", errors[0].message, errors[:100])
+    return texts
+
+
+def _problem(post: PostIn, max_chars: int) -> BadField | None:
+    """What keeps a post from being accepted; the pointer is relative to the post."""
+    fields = {
+        name: value for name in ("text", "doc_text", "image2text", "speech2text") if (value := getattr(post, name))
+    }
+    if post.text is not None and post.doc_text is not None:
+        return BadField(
+            pointer="/text", code="ambiguous", message="`text` and `doc_text` are the same field; send one."
+        )
+    if not any(value.strip() for value in fields.values()):
+        return BadField(pointer="", code=RowError.EMPTY, message="All texts of the post are empty.")
+    if sum(map(len, fields.values())) > max_chars:
+        return BadField(pointer="", code=RowError.TOO_LONG, message=f"The post is longer than {max_chars} characters.")
+    if post.custom_id:
+        fields["custom_id"] = post.custom_id
+    for name, value in fields.items():
+        if "\x00" in value:
+            return BadField(pointer=f"/{name}", code=RowError.INVALID_CHARACTERS, message="A text may not contain NUL.")
+    return None
+
+
+def _wait(ctx: Context, job_id: UUID, seconds: float) -> bool:
+    """Hold the request until the job is finished or the time is over; whether it is finished.
+
+    The bell wakes us; a look at Postgres every four seconds covers one that was lost.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        ctx.bell.wait(job_id, left)
+        with transaction(ctx.engine) as connection:
+            if reading.is_finished(connection, job_id):
+                return True
+
+
+def _resource(ctx: Context, job: Job, row: Row) -> dict[str, Any]:
+    model = ctx.models.by_id(row.model_id)
+    return classification(job, row, model)
+
+
+def _answer(
+    ctx: Context,
+    found: Sequence[tuple[Job, Row]],
+    *,
+    single: bool,
+    finished: bool,
+    wait: float,
+) -> Response:
+    resources = [_resource(ctx, *pair) for pair in found]
+    response = json_response(resources[0] if single else {"items": resources}, 200 if finished else 202)
+    if single:
+        response.headers["Location"] = f"{PATH}/{resources[0]['id']}"
+    if wait:
+        response.headers["Preference-Applied"] = f"wait={int(wait)}"
+    if not finished:
+        response.headers["Retry-After"] = "1"
+    return response

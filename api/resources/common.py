@@ -1,0 +1,90 @@
+"""What several resources share: documented problems, headers of a request, thresholds in a parameter."""
+
+import hashlib
+import json
+import math
+import re
+from typing import Any
+
+from flask import Response, request
+
+from api.problems import MEDIA_TYPE, bad_input
+from jobs.records import Idempotency, Model
+
+MAX_WAIT_SECONDS = 60
+MAX_KEY_CHARS = 255
+
+PROBLEM = {
+    "description": "What is wrong, as RFC 9457 problem details",
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def documented(*statuses: int, **answers: Any) -> dict[Any, Any]:
+    """Responses for the OpenAPI document: models by status (`s200=...`), and the problems of the other statuses."""
+    named = {name.removeprefix("s"): model for name, model in answers.items()}
+    return named | {str(status): PROBLEM for status in (*statuses, 422, 503)}
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    """A JSON body in UTF-8, never ASCII-escaped."""
+    return Response(
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode(),
+        status=status,
+        content_type="application/json",
+    )
+
+
+def preferred_wait() -> float:
+    """Seconds of `Prefer: wait=N` (RFC 7240), 0 without; a value that is none is ignored, as the RFC asks."""
+    for header in request.headers.getlist("Prefer"):
+        for preference in header.split(","):
+            match = re.fullmatch(r'\s*wait\s*=\s*"?(\d{1,6})"?\s*(;.*)?', preference, re.IGNORECASE)
+            if match:
+                return float(min(int(match[1]), MAX_WAIT_SECONDS))
+    return 0.0
+
+
+def idempotency(fingerprint: str) -> Idempotency | None:
+    """The `Idempotency-Key` of the request with what was sent under it; None without one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    key = key.strip()
+    if not 0 < len(key) <= MAX_KEY_CHARS or not key.isprintable():
+        raise bad_input("Idempotency-Key", "invalid_key", f"A key has 1 to {MAX_KEY_CHARS} printable characters.")
+    return Idempotency(key, fingerprint)
+
+
+def fingerprint_of(*parts: str | bytes) -> str:
+    """SHA-256 over parts, each with its length, so that no two requests run together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(f"{len(data)}:".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def read_thresholds(text: str | None, model: Model | None) -> dict[str, float]:
+    """`sport:0.5,ads:0.3` as numbers by topic; empty without."""
+    if not text:
+        return {}
+    known = {topic.id for topic in model.topics} if model else set()
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.partition(":")
+        name = name.strip()
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if name not in known or not 0 <= value <= 1:
+            raise bad_input(
+                "thresholds",
+                "invalid_thresholds",
+                f"{part.strip()!r} is not topic:number with a number from 0 to 1 and a topic of "
+                f"{', '.join(sorted(known))}.",
+            )
+        found[name] = value
+    return found

@@ -1,0 +1,304 @@
+"""`/jobs`: files of posts, how far they are, and their results."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from werkzeug.wrappers import Response as BaseResponse
+
+from api.context import OWNER, Context, context
+from api.files import FileReader, FileRow, Limits, ReadOptions, open_file
+from api.problems import ProblemError, bad_input
+from api.represent import cursor, job_resource, page, read_cursor, result_row, when
+from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
+from api.shapes import ExportQuery, IdPath, JobOut, JobsOut, JobsQuery, ResultsOut, ResultsQuery
+from api.uploads import Upload, receive
+from jobs import exporting, fleet, reading, store
+from jobs.database import transaction
+from jobs.records import Job, Model, NewJob, NewText, parse_job_id
+from jobs.states import TERMINAL_STATES, JobKind, JobState, Lane
+
+PATH = "/api/v1/jobs"
+MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson", "json": "application/json"}
+
+blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="Files", description="Files of posts")])
+
+_FILE_BODY = {
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "string", "format": "binary"},
+                    "name": {"type": "string"},
+                    "encoding": {"type": "string"},
+                    "delimiter": {"type": "string"},
+                    "columns": {"type": "string", "description": "JSON: which column is which field"},
+                    "on_error": {"type": "string", "enum": ["skip", "fail"]},
+                },
+            },
+        },
+        "text/csv": {"schema": {"type": "string", "format": "binary"}},
+        "text/tab-separated-values": {"schema": {"type": "string", "format": "binary"}},
+        "application/x-ndjson": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+@blueprint.post(
+    PATH,
+    summary="Upload a file of posts",
+    description="As `multipart/form-data` with `file`, or the file as the raw body with its media type (options then "
+    "as query parameters). The file is read as a whole before the answer: one that cannot be read is 422 with the "
+    "place, and nothing is stored; a row that cannot be read is recorded as failed and the rest goes on.",
+    responses=documented(409, 413, 415, s202=JobOut),
+    openapi_extensions={"requestBody": _FILE_BODY},
+)
+def upload() -> Response:
+    ctx = context()
+    with receive(ctx.settings) as received:
+        reader = open_file(
+            received.stream,
+            received.filename,
+            received.media_type,
+            received.options,
+            Limits.of(ctx.settings),
+        )
+        job_id, is_new = store.add_job(
+            ctx.engine,
+            NewJob(
+                OWNER,
+                JobKind.FILE,
+                filename=received.display_name,
+                layout=_layout(reader),
+                idempotency=_idempotency(received),
+            ),
+            _texts(reader),
+            lane=Lane.BULK,
+            chunk_rows=ctx.settings.chunk_rows,
+        )
+    with transaction(ctx.engine) as connection:
+        job = reading.get_job(connection, OWNER, job_id)
+        workers = fleet.workers_alive(connection)
+    if is_new:
+        ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))
+    response = json_response(_resource(ctx, job), 202)
+    response.headers["Location"] = f"{PATH}/{job_id.hex}"
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+@blueprint.get(PATH, summary="Files, newest first", responses=documented(s200=JobsOut))
+def list_jobs(query: JobsQuery) -> Response:
+    ctx = context()
+    place = read_cursor(query.cursor, str)
+    states = _states(query.status)
+    with transaction(ctx.engine) as connection:
+        found = reading.list_jobs(
+            connection,
+            OWNER,
+            before=parse_job_id(place[0]) if place else None,
+            limit=query.limit + 1,
+            states=states,
+        )
+    following = None
+    if len(found) > query.limit:
+        found = found[: query.limit]
+        following = cursor(found[-1].id.hex)
+    more = f"&status={quote(query.status)}" if query.status else ""
+    return json_response(page([_resource(ctx, job) for job in found], PATH, following, query.limit, more))
+
+
+@blueprint.get(f"{PATH}/<id>", summary="How far a file is", responses=documented(404, s200=JobOut))
+def read(path: IdPath) -> BaseResponse:
+    ctx = context()
+    job = _job(ctx, path.id)
+    response = json_response(_resource(ctx, job))
+    if job.state not in TERMINAL_STATES:
+        response.headers["Retry-After"] = "1"
+    response.add_etag()
+    return response.make_conditional(request)
+
+
+@blueprint.post(
+    f"{PATH}/<id>/cancel",
+    summary="Stop a file; finished rows stay",
+    responses=documented(404, 409, s202=JobOut),
+)
+def cancel(path: IdPath) -> Response:
+    ctx = context()
+    store.cancel(ctx.engine, OWNER, parse_job_id(path.id))
+    return json_response(_resource(ctx, _job(ctx, path.id)), 202)
+
+
+@blueprint.delete(
+    f"{PATH}/<id>",
+    summary="Remove a file, its texts and its results",
+    responses=documented(404, s204={"description": "The data is gone"}),
+)
+def delete(path: IdPath) -> Response:
+    ctx = context()
+    job = _job(ctx, path.id)
+    store.delete(ctx.engine, OWNER, job.id)
+    return Response(status=204)
+
+
+@blueprint.get(
+    f"{PATH}/<id>/results",
+    summary="A page of rows in file order",
+    responses=documented(404, s200=ResultsOut),
+)
+def results(path: IdPath, query: ResultsQuery) -> Response:
+    ctx = context()
+    job = _job(ctx, path.id)
+    model = ctx.models.by_id(job.model_id)
+    thresholds = read_thresholds(query.thresholds, model)
+    place = read_cursor(query.cursor, int)
+    with transaction(ctx.engine) as connection:
+        rows = reading.page_of_rows(connection, job, after=place[0] if place else 0, limit=query.limit + 1)
+    following = None
+    if len(rows) > query.limit:
+        rows = rows[: query.limit]
+        following = cursor(rows[-1].row_no)
+    items = [result_row(row, job, ctx.models.by_id(row.model_id), thresholds) for row in rows]
+    more = f"&thresholds={quote(query.thresholds)}" if query.thresholds else ""
+    return json_response(page(items, f"{PATH}/{path.id}/results", following, query.limit, more))
+
+
+@blueprint.get(
+    f"{PATH}/<id>/results.csv",
+    summary="All rows as CSV",
+    responses=documented(404, s200={"content": {"text/csv": {"schema": {"type": "string"}}}}),
+)
+def results_csv(path: IdPath, query: ExportQuery) -> Response:
+    ctx, job, model = _exported(path.id)
+    thresholds = read_thresholds(query.thresholds, model)
+    blocks = exporting.export_csv(ctx.engine, job, model, thresholds=thresholds, defuse=not query.raw)
+    return _stream(job, "csv", chain([b"\xef\xbb\xbf"], blocks) if query.bom else blocks)
+
+
+@blueprint.get(
+    f"{PATH}/<id>/results.ndjson",
+    summary="All rows as NDJSON",
+    responses=documented(404, s200={"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}),
+)
+def results_ndjson(path: IdPath, query: ExportQuery) -> Response:
+    ctx, job, model = _exported(path.id)
+    thresholds = read_thresholds(query.thresholds, model)
+    return _stream(job, "ndjson", exporting.export_ndjson(ctx.engine, job, model, thresholds=thresholds))
+
+
+@blueprint.get(
+    f"{PATH}/<id>/results.json",
+    summary="All rows as a JSON array",
+    responses=documented(404, s200={"content": {"application/json": {"schema": {"type": "array"}}}}),
+)
+def results_json(path: IdPath, query: ExportQuery) -> Response:
+    ctx, job, model = _exported(path.id)
+    thresholds = read_thresholds(query.thresholds, model)
+    return _stream(job, "json", exporting.export_json(ctx.engine, job, model, thresholds=thresholds))
+
+
+def _job(ctx: Context, job_id: str) -> Job:
+    with transaction(ctx.engine) as connection:
+        return reading.get_job(connection, OWNER, parse_job_id(job_id))
+
+
+def _resource(ctx: Context, job: Job) -> dict[str, Any]:
+    return job_resource(job, ctx.models.by_id(job.model_id), _expires(ctx, job))
+
+
+def _expires(ctx: Context, job: Job) -> str | None:
+    """When the partition of the job's day is dropped: at the end of the last day that is kept."""
+    days = ctx.settings.retention_days
+    if not days:
+        return None
+    return when(datetime.combine(job.day + timedelta(days=days + 1), datetime.min.time(), job.created_at.tzinfo))
+
+
+def _exported(job_id: str) -> tuple[Context, Job, Model]:
+    """What an export needs. While no worker has ever registered a model there are no columns to write: 409."""
+    ctx = context()
+    job = _job(ctx, job_id)
+    model = ctx.models.by_id(job.model_id)
+    if model is None:
+        raise ProblemError(409, "no_model", "No worker has begun on this file yet; there is nothing to download.")
+    return ctx, job, model
+
+
+def _states(text: str | None) -> list[JobState]:
+    try:
+        return [JobState(part.strip()) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise bad_input("status", "unknown_status", f"A status is one of {', '.join(JobState)}.") from error
+
+
+def _layout(reader: FileReader) -> dict[str, Any]:
+    layout = reader.layout
+    return {
+        "format": layout.format,
+        "encoding": layout.encoding,
+        "delimiter": layout.delimiter,
+        "columns": list(layout.columns),
+        "mapping": dict(layout.mapping),
+        "guessed": layout.guessed,
+    }
+
+
+def _texts(reader: FileReader) -> Iterator[NewText]:
+    for row in reader:
+        yield _text(row)
+
+
+def _text(row: FileRow) -> NewText:
+    problem = row.error
+    if problem is None:
+        return NewText(row.doc_text, row.image2text, row.speech2text, row.custom_id, row.extra or None)
+    return NewText(
+        row.doc_text,
+        row.image2text,
+        row.speech2text,
+        row.custom_id,
+        row.extra or None,
+        problem.code,
+        problem.message,
+        problem.column,
+    )
+
+
+def _idempotency(received: Upload) -> Any:
+    """The key with a digest of the file and of the options; the file is read for it only when there is a key."""
+    if "Idempotency-Key" not in request.headers:
+        return None
+    options: ReadOptions = received.options
+    described = json.dumps([received.display_name, options.encoding, options.delimiter, options.on_error])
+    mapped = json.dumps(dict(options.columns or {}), sort_keys=True)
+    return idempotency(fingerprint_of(request.path, described, mapped, _digest(received.stream)))
+
+
+def _digest(stream: BinaryIO) -> str:
+    stream.seek(0)
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    stream.seek(0)
+    return digest.hexdigest()
+
+
+def _stream(job: Job, extension: str, blocks: Iterator[bytes]) -> Response:
+    """Stream an export. The first block is made before the status is sent, so that a query that fails is a 503."""
+    started = chain([next(blocks)], blocks)
+    name = f"{(job.filename or 'posts').rsplit('.', 1)[0]}.rubrika.{extension}"
+    ascii_name = "".join(c if c.isascii() and (c.isalnum() or c in "-_. ") else "_" for c in name)
+    response = Response(started, content_type=MEDIA_TYPES[extension])
+    response.headers["Content-Disposition"] = (
+        f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
+    )
+    return response

@@ -1,0 +1,82 @@
+"""Topics and models, and whether the service is up and ready."""
+
+from typing import Any
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from api.context import Context, context
+from api.represent import model_resource, topic
+from api.resources.common import documented, json_response
+from api.shapes import HealthOut, ModelOut, ModelsOut, NamePath, ReadyOut, TopicsOut
+from jobs import fleet
+from jobs.database import transaction
+from jobs.errors import NotFoundError, UnavailableError
+
+PATH = "/api/v1"
+blueprint = APIBlueprint("service", __name__, abp_tags=[Tag(name="Service", description="Topics, models, health")])
+
+
+@blueprint.get(f"{PATH}/topics", summary="The topics of the active model", responses=documented(404, s200=TopicsOut))
+def topics() -> Response:
+    model = context().models.active()
+    return json_response({"model": model.label, "items": topic(model)})
+
+
+@blueprint.get(f"{PATH}/models", summary="Registered models", responses=documented(s200=ModelsOut))
+def list_models() -> Response:
+    return json_response({"items": [model_resource(model) for model in context().models.all()]})
+
+
+@blueprint.get(f"{PATH}/models/<name>", summary="A model with its card", responses=documented(404, s200=ModelOut))
+def read_model(path: NamePath) -> Response:
+    for model in context().models.all():
+        if path.name in {model.name, model.label}:
+            return json_response(model_resource(model))
+    raise NotFoundError("There is no such model.")
+
+
+def healthz() -> Response:
+    """The process is up."""
+    return json_response({"status": "ok"})
+
+
+def readyz() -> Response:
+    """Whether a text that is posted now will be computed soon."""
+    checks = _checks(context())
+    ready = all(check["ok"] for check in checks.values())
+    return json_response({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+
+
+# At the root for probes, and beside the other resources for clients.
+for prefix, suffix in ((PATH, ""), ("", "_root")):
+    blueprint.get(
+        f"{prefix}/healthz",
+        endpoint=f"healthz{suffix}",
+        operation_id=f"healthz{suffix}",
+        summary="The process is up",
+        responses=documented(s200=HealthOut),
+    )(healthz)
+    blueprint.get(
+        f"{prefix}/readyz",
+        endpoint=f"readyz{suffix}",
+        operation_id=f"readyz{suffix}",
+        summary="Postgres, Redis and a worker are there",
+        responses={"200": ReadyOut, "503": ReadyOut},
+    )(readyz)
+
+
+def _checks(ctx: Context) -> dict[str, dict[str, Any]]:
+    redis = {"ok": ctx.bell.is_there()}
+    try:
+        with transaction(ctx.engine) as connection:
+            alive = fleet.workers_alive(connection)
+            oldest = fleet.oldest_waiting_seconds(connection)
+    except UnavailableError as error:
+        return {"postgres": {"ok": False, "detail": str(error)}, "redis": redis, "worker": {"ok": False, "alive": 0}}
+    return {
+        "postgres": {"ok": True},
+        "redis": redis,
+        "worker": {"ok": alive > 0, "alive": alive},
+        "queue": {"ok": True, "oldest_waiting_seconds": None if oldest is None else round(oldest, 1)},
+    }

@@ -1,0 +1,53 @@
+"""gunicorn with threads, started from settings rather than from a file."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from api.app import create_app
+from jobs.errors import StartError
+from jobs.settings import Settings
+
+GRACEFUL_SECONDS = 25
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn as a library: options from settings, the app made in each process after the fork."""
+
+    def __init__(self, options: dict[str, Any], load: Callable[[], Flask]) -> None:
+        self._options = options
+        self._load = load
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._load()
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM; then finish the requests in work and return. Raises `StartError` with one sentence."""
+    if not settings.is_loopback and settings.auth == "off" and not settings.allow_open:
+        raise StartError(
+            f"With RUBRIKA_AUTH=off everybody who reaches {settings.host} could read all texts. "
+            "Listen on 127.0.0.1, or set RUBRIKA_ALLOW_OPEN=1 when something in front keeps strangers out.",
+        )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    options = {
+        "bind": f"{host}:{settings.port}",
+        "worker_class": "gthread",
+        "workers": settings.api_processes,
+        "threads": settings.api_threads,
+        "keepalive": 30,
+        "timeout": 120,
+        "graceful_timeout": GRACEFUL_SECONDS,
+        "loglevel": settings.log_level.lower(),
+        "errorlog": "-",
+        "accesslog": None,
+        "control_socket_disable": True,
+    }
+    _Server(options, lambda: create_app(settings)).run()

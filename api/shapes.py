@@ -1,0 +1,225 @@
+"""The bodies, parameters and answers of the interface as pydantic models; the OpenAPI document is made of them."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CUSTOM_ID_CHARS = 200
+
+
+class Strict(BaseModel):
+    """Input: a name that is not known is an error, not something to overlook."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PostIn(Strict):
+    """One post; at least one of its texts must not be empty."""
+
+    text: str | None = Field(None, description="the same as doc_text, which must then be absent")
+    doc_text: str | None = Field(None, description="what the author wrote")
+    image2text: str | None = Field(None, description="text found in its picture (OCR)")
+    speech2text: str | None = Field(None, description="text heard in its video (ASR)")
+    custom_id: str | None = Field(None, max_length=CUSTOM_ID_CHARS, description="your own id, given back as it is")
+
+
+class ClassificationsIn(PostIn):
+    """One post, or `items` with up to a thousand of them."""
+
+    items: list[PostIn] | None = Field(None, min_length=1, description="posts; no other field may stand beside it")
+
+
+class IdPath(BaseModel):
+    """The id of a resource."""
+
+    id: str
+
+
+class NamePath(BaseModel):
+    """The name of a model."""
+
+    name: str
+
+
+class PageQuery(BaseModel):
+    """Where in a list to begin, and how much of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cursor: str | None = Field(None, max_length=500, description="from the `next` of the page before")
+    limit: int = Field(50, ge=1, le=1000)
+
+
+class JobsQuery(PageQuery):
+    """A page of jobs."""
+
+    status: str | None = Field(None, max_length=200, description="one status, or several joined by commas")
+
+
+class ResultsQuery(PageQuery):
+    """A page of rows."""
+
+    thresholds: str | None = Field(None, max_length=2000, description="assign anew: `sport:0.5,ads:0.3`")
+
+
+class ExportQuery(BaseModel):
+    """How a file of results is written."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    thresholds: str | None = Field(None, max_length=2000, description="assign anew: `sport:0.5,ads:0.3`")
+    bom: int = Field(1, ge=0, le=1, description="CSV begins with a byte order mark, which Excel needs")
+    raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
+
+
+class TopicOut(BaseModel):
+    """A topic of the active model."""
+
+    id: str
+    name: str
+    name_en: str
+    threshold: float = Field(description="a text whose probability is at least this is assigned to the topic")
+
+
+class TopicProbability(BaseModel):
+    """What the model says of one topic."""
+
+    topic: str
+    name: str
+    name_en: str
+    probability: float
+    threshold: float
+    assigned: bool
+
+
+class RowErrorOut(BaseModel):
+    """Why a text has no probabilities."""
+
+    code: str
+    message: str | None
+    column: str | None
+
+
+class ClassificationOut(BaseModel):
+    """A posted text and what became of it."""
+
+    id: str
+    status: str = Field(description="queued, running, succeeded or failed")
+    custom_id: str | None
+    doc_text: str
+    image2text: str
+    speech2text: str
+    model: str | None
+    created_at: str
+    finished_at: str | None
+    truncated: bool = Field(description="the text was longer than the model reads")
+    topics: list[TopicProbability] = Field(description="all topics, most probable first; empty until computed")
+    assigned: list[str]
+    error: RowErrorOut | None
+
+
+class ClassificationsOut(BaseModel):
+    """Posted texts: the answer to `items`, or a page of the history."""
+
+    items: list[ClassificationOut]
+    next: str | None = Field(None, description="link to the next page; absent on the last one")
+
+
+class RowsOut(BaseModel):
+    """Counts of committed rows."""
+
+    total: int
+    succeeded: int
+    failed: int
+    queued: int
+
+
+class JobOut(BaseModel):
+    """An uploaded file and how far it is."""
+
+    id: str
+    status: str = Field(
+        description="queued, running, succeeded, partially_succeeded, failed, cancelling or cancelled; "
+        "the last one never changes",
+    )
+    filename: str | None
+    model: str | None
+    rows: RowsOut
+    progress: float
+    rows_per_second: float | None
+    eta_seconds: int | None
+    queue_position: int
+    layout: dict[str, Any] = Field(description="format, encoding, delimiter, columns and mapping of the file")
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    expires_at: str | None
+    links: dict[str, str]
+
+
+class JobsOut(BaseModel):
+    """A page of jobs, newest first."""
+
+    items: list[JobOut]
+    next: str | None = None
+
+
+class ResultOut(BaseModel):
+    """A row of a file with its results."""
+
+    row: int
+    custom_id: str | None
+    doc_text: str
+    image2text: str
+    speech2text: str
+    columns: dict[str, Any]
+    status: str
+    probabilities: dict[str, float] | None
+    assigned: list[str]
+    truncated: bool
+    error: RowErrorOut | None
+
+
+class ResultsOut(BaseModel):
+    """A page of rows in file order."""
+
+    items: list[ResultOut]
+    next: str | None = None
+
+
+class TopicsOut(BaseModel):
+    """The topics of the active model."""
+
+    model: str
+    items: list[TopicOut]
+
+
+class ModelOut(BaseModel):
+    """A registered model."""
+
+    name: str
+    version: str
+    sha256: str
+    active: bool
+    registered_at: str
+    topics: list[TopicOut]
+    card: dict[str, Any]
+
+
+class ModelsOut(BaseModel):
+    """All registered models, the active one first."""
+
+    items: list[ModelOut]
+
+
+class HealthOut(BaseModel):
+    """The process is up."""
+
+    status: str
+
+
+class ReadyOut(BaseModel):
+    """Whether a text that is posted now will be computed soon, check by check."""
+
+    status: str = Field(description="ready or not_ready")
+    checks: dict[str, dict[str, Any]]

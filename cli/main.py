@@ -1,0 +1,106 @@
+"""`rubrika ...`: every command of the project. Heavy imports happen inside the commands, so that `--help` is quick."""
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+
+import click
+
+from cli.model_commands import COMMANDS as MODEL_COMMANDS
+from cli.up_command import up
+from jobs.errors import RubrikaError
+from jobs.settings import Settings
+
+
+class Rubrika(click.Group):
+    """Ends with one sentence on stderr, and no traceback, for every error that Rubrika raises on purpose."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except RubrikaError as error:
+            click.echo(f"rubrika: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Rubrika, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rubrika")
+def main() -> None:
+    """Topics for Russian social-media posts: the service, its parts, and its model."""
+
+
+def configure_logging(settings: Settings) -> None:
+    """One line an event, on stderr, with the time in UTC."""
+    logging.basicConfig(
+        level=settings.log_level,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database at DATABASE_URL to the newest schema."""
+    from jobs.migrate import upgrade
+
+    upgrade(_with_servers().database_url)
+
+
+@main.command()
+def api() -> None:
+    """Serve the REST API and the page."""
+    from api.server import serve
+
+    settings = _with_servers()
+    configure_logging(settings)
+    serve(settings)
+
+
+@main.command()
+def worker() -> None:
+    """Run one worker: load the model and answer bells."""
+    from ml.artifact import ModelError
+    from worker.main import run_worker
+
+    settings = _with_servers()
+    configure_logging(settings)
+    try:
+        run_worker(settings)
+    except ModelError as error:
+        raise RubrikaError(str(error)) from error
+
+
+@main.command()
+def sweeper() -> None:
+    """Run the sweeper: bring back what dead workers left, ring for what nobody heard."""
+    from worker.sweeper import run_sweeper
+
+    settings = _with_servers()
+    configure_logging(settings)
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    run_sweeper(settings, stopping)
+
+
+def _with_servers() -> Settings:
+    """The settings of a process that cannot run without Postgres and Redis."""
+    settings = Settings.from_env()
+    if not settings.database_url or not settings.redis_url:
+        raise RubrikaError("DATABASE_URL and REDIS_URL must be set; `rubrika up` brings servers of its own.")
+    return settings
+
+
+main.add_command(up)
+for command in MODEL_COMMANDS:
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

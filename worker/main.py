@@ -1,0 +1,117 @@
+"""A worker process: load the model, say so, and answer bells until told to stop.
+
+The Celery pool is `threads` with one thread: the main thread stays free for the broker and for signals, no process is
+forked (so CUDA and the network's own threads are safe), and more workers are more processes.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, signals
+from ml.classifier import Classifier
+from sqlalchemy import Connection, Engine
+
+from jobs import fleet
+from jobs.bell import DRAIN_TASK, QUEUE, Bell, celery_app
+from jobs.database import make_engine, run
+from jobs.errors import UnavailableError
+from jobs.records import Topic
+from jobs.settings import Settings
+from worker.drain import Drain
+from worker.heart import Heart
+
+log = logging.getLogger(__name__)
+
+DATABASE_SECONDS = 60.0
+"""For so long a starting worker waits for Postgres."""
+
+
+def load_classifier(settings: Settings) -> Classifier:
+    """The classifier that the settings name, warmed up. Raises `ml.artifact.ModelError` with one sentence."""
+    classifier = Classifier.load(
+        settings.model,
+        device=settings.device,
+        backend=settings.backend,
+        threads=settings.threads,
+        cache_dir=settings.data_dir / "cache",
+    )
+    classifier.warm_up()
+    return classifier
+
+
+def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load_classifier) -> None:
+    """Work until SIGTERM or SIGINT; then finish the chunk in hand and return.
+
+    `load` makes the classifier; tests give one that misbehaves on purpose.
+    """
+    classifier = load(settings)
+    engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker")
+    model_id = _register(engine, classifier)
+    heart = Heart(
+        engine,
+        worker=f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}",
+        model_id=model_id,
+        device=classifier.device,
+        lease_seconds=settings.lease_seconds,
+    )
+    heart.start()
+    bell = Bell(settings)
+    drain = Drain(settings, engine, bell, classifier, model_id, heart)
+    app = celery_app(settings)
+    app.task(name=DRAIN_TASK, bind=False)(drain.run)
+
+    def shutting_down(**_: Any) -> None:
+        drain.stop()
+
+    # Celery holds receivers weakly; the name keeps this one alive for as long as the worker runs.
+    signals.worker_shutting_down.connect(shutting_down)
+    log.info("worker is ready: %s@%s on %s", classifier.info.name, classifier.info.version, classifier.device)
+    bell.ring()
+    try:
+        _celery_worker(app, settings).start()
+    finally:
+        drain.close()
+        heart.stop()
+        bell.close()
+        engine.dispose()
+
+
+def _celery_worker(app: Celery, settings: Settings) -> Any:
+    return app.Worker(
+        pool="threads",
+        concurrency=1,
+        queues=[QUEUE],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+
+
+def _register(engine: Engine, classifier: Classifier) -> int:
+    """Make the loaded model known, waiting for a Postgres that is still starting."""
+    info = classifier.info
+
+    def step(connection: Connection) -> int:
+        return fleet.register_model(
+            connection,
+            name=info.name,
+            version=info.version,
+            sha256=info.sha256,
+            topics=[Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in info.topics],
+            card=info.card,
+        )
+
+    deadline = time.monotonic() + DATABASE_SECONDS
+    while True:
+        try:
+            return run(engine, step)
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)

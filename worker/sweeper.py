@@ -1,0 +1,74 @@
+"""The sweeper process: every few seconds, what was left lying comes back to work, and unheard bells are rung again.
+
+It is a loop of its own rather than a periodic Celery task, because it is the guarantee for everything that Redis and
+the workers may lose, and so must depend on neither. Any number of sweepers may run: one at a time does the work.
+"""
+
+import logging
+import threading
+import time
+from datetime import date
+from functools import partial
+
+from sqlalchemy import Connection, Engine
+
+from jobs import fleet, partitions, sweeping
+from jobs.bell import Bell
+from jobs.database import make_engine, run
+from jobs.errors import UnavailableError
+from jobs.records import Sweep
+from jobs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DAYS_SECONDS = 600.0
+"""How often partitions are made and dropped, and workers that are gone are forgotten."""
+
+
+def run_sweeper(settings: Settings, stopping: threading.Event) -> None:
+    """Sweep until `stopping` is set. Nothing that Postgres or Redis do ends it."""
+    engine = make_engine(settings.database_url, pool_size=1, application="rubrika sweeper")
+    bell = Bell(settings)
+    days_due = 0.0
+    log.info("sweeper is ready")
+    try:
+        while not stopping.is_set():
+            try:
+                sweep_once(engine, bell)
+                if time.monotonic() >= days_due:
+                    keep_house(engine, settings.retention_days)
+                    days_due = time.monotonic() + DAYS_SECONDS
+            except UnavailableError as error:
+                log.warning("no sweep: %s", error)
+            except Exception:
+                # The next sweep may pass; a sweeper that ends would leave dead workers' texts lying.
+                log.exception("a sweep failed")
+            stopping.wait(settings.sweep_seconds)
+    finally:
+        bell.close()
+        engine.dispose()
+
+
+def sweep_once(engine: Engine, bell: Bell) -> Sweep | None:
+    """One sweep, and the bells that follow from it; None when another sweeper was at it."""
+    swept = run(engine, sweeping.sweep)
+    if swept is None:
+        return None
+    if swept.requeued or swept.split or swept.given_up:
+        log.warning("leases expired: %d requeued, %d split, %d given up", swept.requeued, swept.split, swept.given_up)
+    bell.wake(list(swept.settled))
+    if swept.waiting and bell.unheard() == 0:
+        bell.ring(min(swept.waiting, max(1, run(engine, fleet.workers_alive))))
+    return swept
+
+
+def keep_house(engine: Engine, retention_days: int) -> None:
+    """Make the partitions of the days ahead, drop those whose time is over, forget workers that are gone."""
+
+    def look(connection: Connection) -> list[date]:
+        sweeping.forget_workers(connection)
+        return sweeping.keep_days(connection, retention_days)
+
+    for day in run(engine, look):
+        run(engine, partial(partitions.drop_day, day=day))
+        log.info("dropped the texts and results of %s", day)
