@@ -1,0 +1,209 @@
+"""A model folder on disk: everything that serving needs, in formats that execute nothing when they are read.
+
+model.safetensors   weights in float16: the encoder's, prefixed `encoder.`, and `head.weight`, `head.bias`
+config.json         the encoder's configuration, as transformers writes it
+tokenizer.json      the tokenizer
+rubrika.json        name, version, topics in label order with thresholds and calibration, input settings
+card.json           base, data digest, figures as measured, limits, licence: for programs
+README.md           the same as a model card for people
+validation.json     keys of the posts that training did not see, so that `rubrika evaluate` can find them again
+MANIFEST            SHA-256 of each of these files, as `sha256sum` writes it
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ml.calibrate import Calibration
+from ml.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+SETTINGS = "rubrika.json"
+CARD = "card.json"
+VALIDATION = "validation.json"
+MANIFEST = "MANIFEST"
+REQUIRED = (WEIGHTS, CONFIG, TOKENIZER, SETTINGS, CARD)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a model, with the probability from which on a post has it."""
+
+    id: str
+    name: str
+    name_en: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model says of itself.
+
+    Attributes:
+        sha256: of the manifest, so of weights, thresholds and everything else together: two models that could answer
+            differently never share it.
+        topics: in label order.
+        card: base, data, figures, limits and licence.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    topics: tuple[Topic, ...]
+    card: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder, read and verified; the weights themselves stay on disk."""
+
+    path: Path
+    info: ModelInfo
+    calibration: Calibration
+    config: dict[str, Any]
+    pooling: str
+    max_tokens: int
+    prefix: str
+    weights_sha256: str
+
+    @property
+    def weights(self) -> Path:
+        return self.path / WEIGHTS
+
+    def tokenizer(self) -> str:
+        """Return the content of `tokenizer.json`."""
+        return (self.path / TOKENIZER).read_text(encoding="utf-8")
+
+
+def read(path: Path) -> ModelFolder:
+    """Read a model folder and check every file against the manifest.
+
+    Raises:
+        ModelError: it is missing, incomplete, damaged or of a later format.
+    """
+    digests = verify(path)
+    settings = _read_json(path / SETTINGS)
+    if settings.get("format") != FORMAT:
+        raise ModelError(f"{path} has format {settings.get('format')!r}; this version of Rubrika reads {FORMAT}.")
+    try:
+        topics = tuple(
+            Topic(str(topic["id"]), str(topic["name"]), str(topic["name_en"]), float(topic["threshold"]))
+            for topic in settings["topics"]
+        )
+        platt = [topic["calibration"] for topic in settings["topics"]]
+        calibration = Calibration(
+            slope=np.array([one["slope"] for one in platt], dtype=np.float32),
+            intercept=np.array([one["intercept"] for one in platt], dtype=np.float32),
+            threshold=np.array([topic.threshold for topic in topics], dtype=np.float32),
+        )
+        sha256 = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+        card = _read_json(path / CARD)
+        return ModelFolder(
+            path=path,
+            info=ModelInfo(str(settings["name"]), str(settings["version"]), sha256, topics, card),
+            calibration=calibration,
+            config=_read_json(path / CONFIG),
+            pooling=str(settings["pooling"]),
+            max_tokens=int(settings["max_tokens"]),
+            prefix=str(settings["prefix"]),
+            weights_sha256=digests[WEIGHTS],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path / SETTINGS} is damaged: {error!r}.") from error
+
+
+def verify(path: Path) -> dict[str, str]:
+    """Check every file of the folder against its manifest and return their SHA-256 by name.
+
+    Raises:
+        ModelError: the folder or a file is missing, or a file is not what the manifest says.
+    """
+    if not path.is_dir():
+        raise ModelError(f"There is no model folder {path}.")
+    try:
+        lines = (path / MANIFEST).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is no complete model folder: it has no {MANIFEST}.") from error
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines if line)}
+    for name in (*REQUIRED, *digests):
+        if name not in digests:
+            raise ModelError(f"{path} is no complete model folder: its {MANIFEST} does not list {name}.")
+        if Path(name).name != name:
+            raise ModelError(f"{path} has a damaged {MANIFEST}: {name!r} is not a name of a file beside it.")
+        if not (path / name).is_file():
+            raise ModelError(f"{path} is incomplete: {name} is missing.")
+        if file_sha256(path / name) != digests[name]:
+            raise ModelError(f"{path} is damaged: {name} is not the file that its {MANIFEST} describes.")
+    return digests
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(path: Path) -> None:
+    """Write the manifest of all files that lie in the folder now."""
+    files = sorted(file for file in path.iterdir() if file.is_file() and file.name != MANIFEST)
+    (path / MANIFEST).write_text("".join(f"{file_sha256(file)}  {file.name}\n" for file in files), encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON for people: indented, Cyrillic as it is."""
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a target that would lose something other than a model.
+
+    Raises:
+        ModelError: the path exists and is neither an empty folder nor a model folder.
+    """
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / SETTINGS).exists())):
+        raise ModelError(f"{path} exists and is no model folder: choose another place to write to.")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that takes its place, with a manifest, if the block ends well.
+
+    Raises:
+        ModelError: as `check_replaceable`.
+    """
+    check_replaceable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        write_manifest(draft)
+        former = draft.with_name(f"{draft.name}-former")
+        if path.exists():
+            path.rename(former)
+        draft.rename(path)
+        shutil.rmtree(former, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: it is not JSON.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is damaged: it is not a JSON object.")
+    return content

@@ -1,0 +1,136 @@
+"""From logits to probabilities that mean what they say, and a threshold per topic.
+
+Calibration is Platt's (1999): `sigmoid(slope * logit + intercept)`, fitted by Newton's method with his smoothed
+targets. The threshold of a topic is the one with the best F1. Both are chosen on validation posts, so figures measured
+on the same posts flatter; `cross_fit` gives honest ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+# Beyond these a fit on few posts has run away: no threshold or slope outside is of use to anybody.
+SLOPE_RANGE = (0.05, 20.0)
+THRESHOLD_RANGE = (0.02, 0.98)
+
+F1_SLACK = 0.005
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt's parameters and the threshold of each topic; three float32 arrays (topics,)."""
+
+    slope: Floats
+    intercept: Floats
+    threshold: Floats
+
+    def probabilities(self, logits: Floats) -> Floats:
+        """Return calibrated probabilities, float32 (n, topics), for logits of that shape."""
+        return sigmoid(logits * self.slope + self.intercept)
+
+
+def sigmoid(values: Floats) -> Floats:
+    """Return the logistic function of `values`, float32, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values.astype(np.float64))), dtype=np.float32)
+
+
+def platt(logits: Floats, labels: Floats, steps: int = 50) -> tuple[float, float]:
+    """Return (slope, intercept) of one topic for float arrays (n,); (1, 0) where all labels are alike."""
+    positive = float(labels.sum())
+    negative = len(labels) - positive
+    if positive == 0 or negative == 0:
+        return 1.0, 0.0
+    targets = np.where(labels > 0.5, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    design = np.stack([logits.astype(np.float64), np.ones(len(logits))], axis=1)
+    parameters = np.array([1.0, 0.0])
+    loss = _cross_entropy(design @ parameters, targets)
+    for _ in range(steps):
+        guess = 1 / (1 + np.exp(-np.clip(design @ parameters, -60, 60)))
+        gradient = design.T @ (guess - targets)
+        curvature = (design * (guess * (1 - guess))[:, None]).T @ design + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        # Newton's step is halved until it helps: far from the optimum it can overshoot.
+        scale = 1.0
+        while scale > 1e-6 and (after := _cross_entropy(design @ (parameters - scale * step), targets)) > loss:
+            scale /= 2
+        if scale <= 1e-6:
+            break
+        parameters, gain, loss = parameters - scale * step, loss - after, after
+        if gain < 1e-12:
+            break
+    return float(np.clip(parameters[0], *SLOPE_RANGE)), float(parameters[1])
+
+
+def best_threshold(probabilities: Floats, labels: Floats) -> float:
+    """Return a threshold with the best F1 of one topic, or nearly so, half-way between two neighbouring probabilities.
+
+    A post has the topic when its probability is at least the threshold. On a few hundred posts the curve is flat and
+    jagged, and its very peak is luck: of all thresholds within `F1_SLACK` of it, the middle one is taken. Without a
+    positive label: the highest allowed.
+    """
+    if not labels.any():
+        return THRESHOLD_RANGE[1]
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order].astype(np.float64)
+    hits = np.cumsum(labels[order])
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + labels.sum())
+    following = np.append(ranked[1:], 0.0)
+    # Posts of equal probability are taken together or not at all.
+    f1[ranked == following] = -1.0
+    near = np.flatnonzero(f1 >= f1.max() - F1_SLACK)
+    best = int(near[len(near) // 2])
+    return float(np.clip((ranked[best] + following[best]) / 2, *THRESHOLD_RANGE))
+
+
+def fit(logits: Floats, labels: Floats) -> Calibration:
+    """Fit calibration and thresholds for arrays (n, topics)."""
+    topics = labels.shape[1]
+    pairs = np.array([platt(logits[:, topic], labels[:, topic]) for topic in range(topics)], dtype=np.float32)
+    slope, intercept = pairs[:, 0], pairs[:, 1]
+    probabilities = sigmoid(logits * slope + intercept)
+    thresholds = [best_threshold(probabilities[:, topic], labels[:, topic]) for topic in range(topics)]
+    return Calibration(slope, intercept, np.array(thresholds, dtype=np.float32))
+
+
+def cross_fit(
+    logits: Floats,
+    labels: Floats,
+    measure: Callable[[Floats, Floats, Floats], dict[str, float]],
+    repeats: int,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    """Measure honestly with one set of posts: fit on a random half, measure on the other, then the other way round.
+
+    Args:
+        logits, labels: float32 (n, topics).
+        measure: called with probabilities, labels and thresholds; returns named figures.
+        repeats: number of random halvings.
+        seed: of the halvings.
+
+    Returns:
+        For each figure its mean and its standard deviation over the halvings.
+    """
+    rng = np.random.default_rng(seed)
+    rounds: list[dict[str, float]] = []
+    for _ in range(repeats):
+        order = rng.permutation(len(labels))
+        halves = order[: len(order) // 2], order[len(order) // 2 :]
+        probabilities = np.zeros_like(logits)
+        thresholds = np.zeros_like(logits)
+        for fitted, measured in (halves, halves[::-1]):
+            calibration = fit(logits[fitted], labels[fitted])
+            probabilities[measured] = calibration.probabilities(logits[measured])
+            thresholds[measured] = calibration.threshold
+        rounds.append(measure(probabilities, labels, thresholds))
+    return {
+        name: (float(np.mean([one[name] for one in rounds])), float(np.std([one[name] for one in rounds])))
+        for name in rounds[0]
+    }
+
+
+def _cross_entropy(scores: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]) -> float:
+    return float((np.logaddexp(0.0, scores) - targets * scores).sum())

@@ -1,0 +1,17 @@
+"""What can go wrong in `ml`; each message is a sentence that a user can act on."""
+
+
+class MlError(Exception):
+    """Something about a model, its data or its machine is not as it must be."""
+
+
+class ModelError(MlError):
+    """A model folder is missing, incomplete, damaged or of a kind that cannot be run this way."""
+
+
+class DataError(MlError):
+    """A folder or file of training data is missing, empty or malformed."""
+
+
+class BackendError(MlError):
+    """The chosen way to run the network is not installed or does not work on this machine."""

@@ -1,0 +1,91 @@
+"""The network in torch: a BERT-like encoder, pooling, and one linear output per topic. For training and for GPUs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ml.errors import ModelError
+
+Pooling = Literal["mean", "cls", "pooler"]
+POOLINGS: Sequence[Pooling] = get_args(Pooling)
+
+ENCODER_PREFIX = "encoder."
+
+
+class TopicNetwork(nn.Module):
+    """Token ids to logits.
+
+    Args:
+        encoder: a model of transformers that returns `last_hidden_state` (batch, length, hidden).
+        pooling: `mean` over the real tokens, `cls` for the first token's vector, or `pooler` for the encoder's own
+            dense layer with tanh on top of it.
+        topics: number of outputs.
+        dropout: before the last layer, while training.
+    """
+
+    def __init__(self, encoder: Any, pooling: Pooling, topics: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        if pooling == "pooler":
+            if getattr(encoder, "pooler", None) is None:
+                raise ModelError("This base has no pooler: choose --pooling mean or --pooling cls.")
+        elif hasattr(encoder, "pooler"):
+            # An unused layer would be carried in every model folder, and untrained where the base lacks it.
+            encoder.pooler = None
+        self.encoder = encoder
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(int(encoder.config.hidden_size), topics)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits, float (batch, topics), for int64 arrays (batch, length)."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        return cast(Tensor, self.head(self.dropout(self._pool(output, attention_mask))))
+
+    def _pool(self, output: Any, attention_mask: Tensor) -> Tensor:
+        if self.pooling == "pooler":
+            return cast(Tensor, output.pooler_output)
+        states: Tensor = output.last_hidden_state
+        if self.pooling == "cls":
+            return states[:, 0]
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+
+
+def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float) -> TopicNetwork:
+    """Load the pretrained encoder `base`, a folder or a hub name, and put an untrained head on it.
+
+    Raises:
+        ModelError: transformers cannot load it.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(base)
+        # Dropout inside attention costs as much as the rest of the step on a CPU, and keeps the fast kernels away.
+        if hasattr(config, "attention_probs_dropout_prob"):
+            config.attention_probs_dropout_prob = attention_dropout
+        encoder = AutoModel.from_pretrained(base, config=config, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"transformers cannot load {base!r} as an encoder: {error}") from error
+    return TopicNetwork(encoder, pooling, topics)
+
+
+def from_config(config_folder: Path, pooling: Pooling, topics: int) -> TopicNetwork:
+    """Build the network that `config.json` in the folder describes, with weights still to be loaded."""
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(config_folder)
+    with torch.device("cpu"):
+        return TopicNetwork(AutoModel.from_config(config, dtype=torch.float32), pooling, topics)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Say whether bf16 is a gain here: on CUDA from Ampere on, on a CPU with AMX or AVX-512 BF16 instructions."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "amx_bf16" in flags or "avx512_bf16" in flags

@@ -1,0 +1,306 @@
+"""Train a classifier: fine-tune a BERT-like encoder on labelled posts and write a model folder.
+
+    rubrika train DATA_DIR --base FOLDER_OR_HUB_NAME -o MODEL_DIR
+
+What happens, top to bottom: posts are read and split; a plain TF-IDF model, trained out of fold, softens the noisy
+labels; the encoder and a linear head learn them with AdamW, warm-up and linear decay, on whole posts, on crops of two
+to thirty words and on counter-examples that belong to no topic; probabilities are calibrated and thresholds chosen on
+the validation posts; everything is written as one folder. One seed gives one result on one machine.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ml import calibrate, card, data, metrics, network, targets
+from ml.artifact import check_replaceable
+from ml.crops import crop
+from ml.encoding import TextEncoder, pad
+from ml.errors import DataError, ModelError
+from ml.posts import Post
+
+Floats = npt.NDArray[np.float32]
+Say = Callable[[str], None]
+
+# Batches are cut from stretches of so many, sorted by length: little padding, and still random from epoch to epoch.
+STRETCH = 40
+CROSS_FIT_REPEATS = 20
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that a run depends on, besides its data."""
+
+    base: str
+    name: str = "rubrika-small"
+    version: str = "1.0.0"
+    base_name: str = ""
+    base_licence: str = ""
+    prefix: str = ""
+    pooling: network.Pooling = "mean"
+    max_tokens: int = 256
+    epochs: int = 4
+    batch: int = 16
+    lr: float = 1e-4
+    head_lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    clip: float = 1.0
+    attention_dropout: float = 0.0
+    teacher_weight: float = 0.4
+    crop_share: float = 0.25
+    validation_share: float = 0.12
+    seed: int = 1
+    threads: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with what the network should say of them: float32 (n, topics)."""
+
+    texts: tuple[str, ...]
+    targets: Floats
+
+
+def train(
+    folder: Path,
+    out: Path,
+    options: TrainOptions,
+    none_file: Path | None = None,
+    none_categories: Sequence[str] = (),
+    say: Say = lambda _: None,
+) -> dict[str, tuple[float, float]]:
+    """Train on the CSV files of `folder` and write the model folder `out`.
+
+    Returns:
+        The validation figures, each with its spread over random halvings of the validation posts.
+
+    Raises:
+        DataError, ModelError: as `data.read_folder` and `network.from_base`; also if `out` is something else.
+    """
+    check_replaceable(out)
+    began = time.monotonic()
+    posts = data.read_folder(folder)
+    learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)
+    learn, check = posts.take(learn_rows), posts.take(check_rows)
+    if not len(learn.posts) or not len(check.posts):
+        raise DataError(f"{folder} holds too few posts to learn from some and check with others.")
+    none_learn, none_check = _read_none(none_file, none_categories, options)
+    say(
+        f"{len(posts.posts)} distinct posts, {len(posts.topics)} topics: {len(learn.posts)} to learn from, "
+        f"{len(check.posts)} for validation; {len(none_learn)} and {len(none_check)} counter-examples"
+    )
+
+    soft = learn.labels
+    if options.teacher_weight:
+        say("out-of-fold TF-IDF probabilities for soft targets ...")
+        soft = targets.blend(learn.labels, targets.out_of_fold(learn, options.seed), options.teacher_weight)
+
+    device = _prepare_torch(options)
+    net = network.from_base(options.base, options.pooling, len(posts.topics), options.attention_dropout).to(device)
+    tokenizer = _tokenizer(options.base)
+    max_tokens = min(options.max_tokens, int(getattr(net.encoder.config, "max_position_embeddings", 512)))
+    encoder = TextEncoder(tokenizer, options.prefix, max_tokens)
+    pad_id = net.encoder.config.pad_token_id or 0
+
+    examples = Examples(
+        tuple(encoder.compose(post) for post in (*learn.posts, *none_learn)),
+        np.concatenate([soft, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)]),
+    )
+    check_texts = [encoder.compose(post) for post in check.posts]
+    _fit(net, encoder, examples, (check_texts, check.labels), options, pad_id, say)
+
+    logits = predict_logits(net, encoder, check_texts, pad_id)
+    calibration = calibrate.fit(logits, check.labels)
+    honest = calibrate.cross_fit(logits, check.labels, metrics.summary, CROSS_FIT_REPEATS, options.seed)
+    figures = card.Figures(
+        honest=honest,
+        per_topic=metrics.precision_recall_f1(calibration.probabilities(logits), check.labels, calibration.threshold),
+        crops=_crop_figures(net, encoder, check_texts, check.labels, calibration, pad_id, options.seed),
+        off_topic=_off_topic(net, encoder, [encoder.compose(post) for post in none_check], calibration, pad_id),
+        minutes=(time.monotonic() - began) / 60,
+    )
+    run = card.Run(
+        options=options,
+        max_tokens=max_tokens,
+        topics=posts.topics,
+        calibration=calibration,
+        data_digest=posts.digest(),
+        learn=len(learn.posts),
+        none_learn=len(none_learn),
+        validation=tuple(data.text_key(post) for post in check.posts),
+        none_validation=tuple(data.text_key(post) for post in none_check),
+        figures=figures,
+    )
+    card.write_model(out, net, tokenizer, run)
+    say(f"wrote {out}; " + ", ".join(f"{name} {mean:.3f} ± {spread:.3f}" for name, (mean, spread) in honest.items()))
+    return honest
+
+
+def _fit(
+    net: network.TopicNetwork,
+    encoder: TextEncoder,
+    examples: Examples,
+    check: tuple[Sequence[str], Floats],
+    options: TrainOptions,
+    pad_id: int,
+    say: Say,
+) -> None:
+    device = net.head.weight.device
+    rng = np.random.default_rng(options.seed)
+    _start_head_at_shares(net, examples.targets)
+    optimiser = _optimiser(net, options)
+    per_epoch = len(examples.texts) + int(options.crop_share * len(examples.texts))
+    steps = options.epochs * -(-per_epoch // options.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_and_decay(steps, options.warmup))
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=network.has_fast_bfloat16(device))
+    say(f"{steps} steps on {device.type}, {'bfloat16' if network.has_fast_bfloat16(device) else 'float32'}")
+    step, began = 0, time.monotonic()
+    for epoch in range(1, options.epochs + 1):
+        net.train()
+        losses = []
+        texts, goals = _with_crops(examples, options.crop_share, rng)
+        ids = encoder.encode(texts).ids
+        for rows in _batches([len(one) for one in ids], options.batch, rng):
+            input_ids, mask = (torch.from_numpy(one).to(device) for one in pad([ids[row] for row in rows], pad_id))
+            with autocast:
+                logits = net(input_ids, mask)
+            goal = torch.from_numpy(goals[rows]).to(device)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), goal)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad(set_to_none=True)
+            losses.append(loss.item())
+            step += 1
+            if step % 50 == 0:
+                left = (time.monotonic() - began) / step * (steps - step)
+                say(f"  step {step}/{steps}  loss {np.mean(losses[-50:]):.4f}  {left / 60:.1f} min left")
+        say(f"epoch {epoch}: loss {np.mean(losses):.4f}; {_glance(net, encoder, *check, pad_id)}")
+
+
+def predict_logits(
+    net: network.TopicNetwork, encoder: TextEncoder, texts: Sequence[str], pad_id: int, batch: int = 16
+) -> Floats:
+    """Return logits, float32 (texts, topics), computed in float32 whatever the network was trained in."""
+    net.eval()
+    device = net.head.weight.device
+    ids = encoder.encode(texts).ids
+    result = np.zeros((len(ids), net.head.out_features), dtype=np.float32)
+    order = np.argsort([len(one) for one in ids], kind="stable")
+    with torch.inference_mode():
+        for rows in np.array_split(order, -(-len(order) // batch)) if len(order) else ():
+            input_ids, mask = (torch.from_numpy(one).to(device) for one in pad([ids[row] for row in rows], pad_id))
+            result[rows] = net(input_ids, mask).float().cpu().numpy()
+    return result
+
+
+def _glance(net: network.TopicNetwork, encoder: TextEncoder, texts: Sequence[str], labels: Floats, pad_id: int) -> str:
+    logits = predict_logits(net, encoder, texts, pad_id)
+    figures = calibrate.cross_fit(logits, labels, metrics.summary, 3, seed=0)
+    return "validation " + ", ".join(f"{name} {mean:.3f}" for name, (mean, _) in figures.items())
+
+
+def _crop_figures(
+    net: network.TopicNetwork,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    labels: Floats,
+    calibration: calibrate.Calibration,
+    pad_id: int,
+    seed: int,
+) -> dict[str, float]:
+    rng = np.random.default_rng(seed)
+    logits = predict_logits(net, encoder, [crop(text, rng) for text in texts], pad_id)
+    return metrics.summary(calibration.probabilities(logits), labels, calibration.threshold)
+
+
+def _off_topic(
+    net: network.TopicNetwork,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    calibration: calibrate.Calibration,
+    pad_id: int,
+) -> float | None:
+    if not texts:
+        return None
+    probabilities = calibration.probabilities(predict_logits(net, encoder, texts, pad_id))
+    return metrics.off_topic_share(probabilities, calibration.threshold)
+
+
+def _read_none(file: Path | None, categories: Sequence[str], options: TrainOptions) -> tuple[list[Post], list[Post]]:
+    if file is None:
+        return [], []
+    posts = data.read_none(file, categories)
+    order = np.random.default_rng(options.seed).permutation(len(posts))
+    held_out = round(options.validation_share * len(posts))
+    return [posts[row] for row in order[held_out:]], [posts[row] for row in order[:held_out]]
+
+
+def _prepare_torch(options: TrainOptions) -> torch.device:
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("There is no CUDA device that torch can use: train with --device cpu.")
+    return torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _tokenizer(base: str) -> str:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"transformers finds no fast tokenizer for {base!r}: {error}") from error
+
+
+def _start_head_at_shares(net: network.TopicNetwork, goals: Floats) -> None:
+    # A head that starts by saying each topic's share does not spend its first steps on learning it.
+    shares = np.clip(goals.mean(axis=0), 0.01, 0.99)
+    with torch.no_grad():
+        net.head.weight.mul_(0.1)
+        net.head.bias.copy_(torch.from_numpy(np.log(shares / (1 - shares))))
+
+
+def _optimiser(net: network.TopicNetwork, options: TrainOptions) -> torch.optim.AdamW:
+    body = [(name, one) for name, one in net.named_parameters() if not name.startswith("head.")]
+    decayed = [one for _, one in body if one.ndim > 1]
+    # Biases and norms are not decayed, as BERT was trained.
+    plain = [one for _, one in body if one.ndim <= 1]
+    groups = [
+        {"params": decayed, "lr": options.lr, "weight_decay": options.weight_decay},
+        {"params": plain, "lr": options.lr, "weight_decay": 0.0},
+        {"params": list(net.head.parameters()), "lr": options.head_lr, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _warm_up_and_decay(steps: int, warmup: float) -> Callable[[int], float]:
+    rising = max(1, int(steps * warmup))
+    return lambda step: min((step + 1) / rising, max(0.0, (steps - step) / max(1, steps - rising)))
+
+
+def _with_crops(examples: Examples, share: float, rng: np.random.Generator) -> tuple[list[str], Floats]:
+    chosen = rng.choice(len(examples.texts), size=int(share * len(examples.texts)), replace=False)
+    texts = [*examples.texts, *(crop(examples.texts[row], rng) for row in chosen)]
+    return texts, np.concatenate([examples.targets, examples.targets[chosen]])
+
+
+def _batches(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+    order = rng.permutation(len(lengths))
+    sizes = np.asarray(lengths)
+    batches: list[npt.NDArray[np.int64]] = []
+    for start in range(0, len(order), size * STRETCH):
+        stretch = order[start : start + size * STRETCH]
+        stretch = stretch[np.argsort(sizes[stretch], kind="stable")]
+        batches += [stretch[begin : begin + size] for begin in range(0, len(stretch), size)]
+    return [batches[index] for index in rng.permutation(len(batches))]
