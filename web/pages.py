@@ -1,8 +1,10 @@
 """The addresses of the page. Each answers with a skeleton whose modules call the REST API."""
 
+import json
 from functools import partial
 
 from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from jinja2.utils import htmlsafe_json_dumps
 
 from web import assets
 from web.examples import EXAMPLES
@@ -95,7 +97,7 @@ def _render(template: str, language: str, **context: object) -> str:
         lang=language,
         other_lang="en" if language == "ru" else "ru",
         other_lang_args={**request.args.to_dict(), "lang": "en" if language == "ru" else "ru"},
-        words=browser_words(language),
+        words=htmlsafe_json_dumps(browser_words(language), dumps=partial(json.dumps, ensure_ascii=False)),
         icon=assets.icon,
         icon_symbols=assets.icon_symbols(),
         file=_asset_url,

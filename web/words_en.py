@@ -131,7 +131,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "job.left": "about {time} left",
     "job.state_is": "State: {state}",
     "job.per_second": "{n} rows/s",
-    "job.succeeded": "With topics",
+    "job.succeeded": "Classified",
     "job.failed": "Failed",
     "job.queued": "Waiting",
     "job.dropped": "Not processed",

@@ -135,7 +135,7 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "job.left": "осталось около {time}",
     "job.state_is": "Состояние: {state}",
     "job.per_second": "{n} строк/с",
-    "job.succeeded": "С темами",
+    "job.succeeded": "Успешно",
     "job.failed": "С ошибкой",
     "job.queued": "В очереди",
     "job.dropped": "Не обработано",

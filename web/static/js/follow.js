@@ -30,15 +30,23 @@ export function follow(id, { signal, onTrouble }) {
   });
 }
 
-/** While `signal` lasts, fill `place` with the reason if nothing works on waiting texts. Returns a function that ends it. */
+/** Until the returned function is called, say in `place` if nothing works on waiting texts. */
 export function explainWaiting(place) {
   const ended = new AbortController();
   let timer = setTimeout(look, ASK_WHY_AFTER_MS);
+  let said = [];
+  const say = (boxes) => {
+    for (const box of said) {
+      box.remove();
+    }
+    said = boxes;
+    place.append(...said);
+  };
   async function look() {
     try {
       const { checks } = await readiness(ended.signal);
       if (!ended.signal.aborted) {
-        place.replaceChildren(...workerNotice(checks));
+        say(workerNotice(checks));
       }
     } catch {
       // The request that waits will say that the server is gone; two such notices would be one too many.
@@ -50,7 +58,7 @@ export function explainWaiting(place) {
   return () => {
     ended.abort();
     clearTimeout(timer);
-    place.replaceChildren();
+    say([]);
   };
 }
 

@@ -4,14 +4,23 @@ import { language, t } from "./words.js";
 
 const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
-const shares = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
+const shares = new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const wholeShares = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
 const moments = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 const lists = new Intl.ListFormat(language, { style: "long", type: "conjunction" });
 
 export const number = (value) => whole.format(value);
 export const measure = (value) => short.format(value);
-export const percent = (share) => shares.format(share);
+/** A probability; one that is neither 0 nor 1 is not rounded to either. */
+export function percent(share) {
+  if (share > 0 && share < 0.0005) {
+    return `< ${shares.format(0.001)}`;
+  }
+  if (share < 1 && share >= 0.9995) {
+    return `> ${shares.format(0.999)}`;
+  }
+  return shares.format(share);
+}
 export const list = (items) => lists.format(items);
 
 /** A share of finished work: never rounded up to all of it. */

@@ -14,7 +14,7 @@ export function describe(error) {
   }
   const { status, problem } = error;
   const title = tOr(`error.${status}`, status >= 500 ? t("error.server") : t("error.refused"));
-  const details = [problem.detail, ...(problem.errors ?? []).map(describePart)];
+  const details = [...(problem.errors ?? []).map(describePart), problem.detail];
   const lines = [...new Set(details.filter(Boolean))].slice(0, 8);
   if (error.retryAfter !== null && status === 429) {
     lines.push(t("error.retry_after", { n: Math.ceil(error.retryAfter) }));

@@ -92,8 +92,9 @@ async function topicNames() {
 
 function table(items, names, open) {
   // The topics are those of the results, whichever model made them; names are known for the active one's.
-  const found = items.find((row) => row.probabilities)?.probabilities;
-  const topics = found ? Object.keys(found) : [...names.keys()];
+  const found = Object.keys(items.find((row) => row.probabilities)?.probabilities ?? {});
+  const known = [...names.keys()];
+  const topics = found.length > 0 ? [...known.filter((id) => found.includes(id)), ...found.filter((id) => !names.has(id))] : known;
   const heads = [
     el("th", { scope: "col", class: "cell-row" }, t("rows.row")),
     el("th", { scope: "col" }, t("rows.text")),
@@ -118,7 +119,7 @@ function rowView(row, topics, names, open) {
   return el(
     "tr",
     { "data-row": row.row, "data-status": row.status },
-    el("td", { class: "cell-row" }, number(row.row)),
+    el("td", { class: "cell-row", "data-label": t("rows.row") }, number(row.row)),
     el("td", { class: "cell-text" }, textView(row, open.has(String(row.row)))),
     cells,
   );
@@ -163,7 +164,7 @@ function textView(row, open) {
   const first = row.doc_text || parts[0]?.[1] || others.map(([, value]) => value).join(" · ");
   const short = excerpt(first, EXCERPT);
   const lone = parts.length === 1 && others.length === 0 && row.doc_text && short === row.doc_text;
-  const marks = row.truncated ? el("span", { class: "mark" }, t("rows.truncated")) : null;
+  const marks = row.truncated ? el("span", { class: "tag" }, t("rows.truncated")) : null;
   if (lone) {
     return el("span", { class: "row-text", lang: "ru" }, short, marks);
   }

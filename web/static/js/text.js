@@ -17,6 +17,7 @@ const status = byId("status");
 const noticePlace = byId("notice");
 const resultPlace = byId("result");
 
+let topics = []; // Of the active model, to show empty bars.
 let attempt = null; // The request under way: {body, controller}.
 let key = { body: null, value: null }; // One key per body, so that sending it again after a lost answer counts once.
 
@@ -113,6 +114,8 @@ async function classify(post, signal) {
   if (isFinal(data)) {
     return data;
   }
+  // The result of another text must not stand under these words for long.
+  showEmpty();
   say(status, t("text.in_queue"));
   const onTrouble = (error) => say(status, error === null ? t("text.in_queue") : t("text.lost"));
   return follow(data.id, { signal, onTrouble });
@@ -141,17 +144,25 @@ function showResource(resource) {
 }
 
 function showError(box) {
-  resultPlace.classList.remove("pending");
+  showEmpty();
   say(status, "");
   noticePlace.replaceChildren(box);
 }
 
-/** Before the first result, the bars stand there empty: they say what will come, and nothing jumps when it does. */
-async function showTopics() {
+/** Without a result the bars stand there empty: they say what will come, and nothing jumps when it does. */
+function showEmpty() {
+  resultPlace.classList.remove("pending");
+  resultPlace.replaceChildren(
+    ...(topics.length > 0 ? [el("p", { class: "verdict empty" }, t("result.nothing_yet")), bars(topics)] : []),
+  );
+}
+
+async function loadTopics() {
   try {
     const { data } = await request(api("/topics"));
+    topics = data.items;
     if (!resultPlace.hasChildNodes()) {
-      resultPlace.replaceChildren(el("p", { class: "verdict empty" }, t("result.nothing_yet")), bars(data.items));
+      showEmpty();
     }
   } catch (error) {
     if (!attempt && !resultPlace.hasChildNodes()) {
@@ -197,4 +208,4 @@ byId("clear").addEventListener("click", () => {
 });
 
 restoreDraft();
-showTopics();
+loadTopics();
