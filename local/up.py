@@ -65,7 +65,9 @@ def _serve(supervisor: Supervisor, settings: Settings, commands: UpCommands, aft
         supervisor.run_once(Child("migrate", commands.migrate, env), _MIGRATE_SECONDS)
         supervisor.start(*_processes(settings, commands, env))
         url = checks.local_url(settings)
-        supervisor.wait(lambda: _answers(f"{url}/readyz"), _READY_SECONDS, "Rubrika", every=0.1)
+        # Ready means that somebody classifies. Without workers of its own, whether others do is not waited for.
+        probe = f"{url}/readyz" if settings.workers else f"{url}/healthz"
+        supervisor.wait(lambda: _answers(probe), _READY_SECONDS, "Rubrika", every=0.1)
         _say(f"Рубрика готова: {url} (Ctrl-C останавливает) · Rubrika is ready")
         supervisor.run()
     except StopRequestedError:

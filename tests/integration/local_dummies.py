@@ -38,11 +38,13 @@ while True:
     signal.pause()
 """
 
+# Is ready when there is a worker, and healthy in any case.
 _API = """
 import http.server, os, signal, sys, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/readyz" else 404)
+        ready = os.path.exists(os.path.join(sys.argv[2], "worker.pid"))
+        self.send_response(200 if self.path == "/healthz" or (self.path == "/readyz" and ready) else 503)
         self.end_headers()
 server = http.server.HTTPServer(("127.0.0.1", int(os.environ["RUBRIKA_PORT"])), Handler)
 with open(os.path.join(sys.argv[2], sys.argv[1] + ".pid"), "w") as file:

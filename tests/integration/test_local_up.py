@@ -183,6 +183,13 @@ def test_one_server_of_ones_own_is_used_beside_an_embedded_one(open_folder: Path
         assert up.interrupted() == 0
 
 
+def test_without_workers_of_its_own_it_does_not_wait_for_one(open_folder: Path, database: str, redis_url: str) -> None:
+    with started(open_folder, DATABASE_URL=database, REDIS_URL=redis_url, RUBRIKA_WORKERS="0") as up:
+        up.wait_ready()
+        assert set(up.descendants()) == {"api", "sweeper"}
+        assert up.interrupted() == 0
+
+
 def test_a_taken_port_is_one_sentence(open_folder: Path) -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
