@@ -35,7 +35,7 @@ def real_array(values: Sequence[float] | None) -> str:
 class _Lines:
     """A file that psycopg2 reads from: lines are made as they are asked for, so a file of any size needs one block."""
 
-    def __init__(self, lines: Iterable[str]) -> None:
+    def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = iter(lines)
         self._rest = b""
 
@@ -44,9 +44,8 @@ class _Lines:
             parts = [self._rest]
             held = len(self._rest)
             for line in self._lines:
-                encoded = line.encode()
-                parts.append(encoded)
-                held += len(encoded)
+                parts.append(line)
+                held += len(line)
                 if held >= size:
                     break
             self._rest = b"".join(parts)
@@ -60,13 +59,14 @@ def copy_in(connection: Connection, table: str, columns: Sequence[str], lines: I
     Runs in the transaction of `connection`. An error that the iterable raises passes through as it is.
     """
     cursor = connection.connection.cursor()
-    failed: list[BaseException] = []
+    failed: list[Exception] = []
 
-    def guarded() -> Iterator[str]:
+    def guarded() -> Iterator[bytes]:
         # psycopg2 turns an error of the reader into a QueryCanceled of its own; the first cause is kept for us.
         try:
-            yield from lines
-        except BaseException as error:
+            for line in lines:
+                yield line.encode()
+        except Exception as error:
             failed.append(error)
             raise
 

@@ -72,7 +72,8 @@ def sweep(connection: Connection) -> Sweep | None:
     waiting, oldest = connection.execute(
         text("""
             SELECT count(*), extract(epoch FROM now() - min(queued_at))::float
-            FROM (SELECT queued_at FROM chunks WHERE state = 'queued' ORDER BY lane, first_row, job_id LIMIT 1000) AS waiting
+            FROM (SELECT queued_at FROM chunks WHERE state = 'queued'
+                  ORDER BY lane, first_row, job_id LIMIT 1000) AS waiting
         """),
     ).one()
     return Sweep(requeued, split, len(lost), waiting, oldest, tuple(settled))

@@ -49,7 +49,7 @@ def problem_of(
             message = f"Character {found.start() + 1} of {name} is {what}, which no text may contain."
             return RowProblem(RowError.INVALID_CHARACTERS, message, name, line)
     if not any(text and not text.isspace() for text in texts):
-        return RowProblem(RowError.EMPTY, "All texts of the row are empty.", None, line)
+        return RowProblem(RowError.EMPTY, "All texts of the post are empty.", None, line)
     return None
 
 

@@ -9,6 +9,7 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.context import OWNER, Context, context
+from api.files import problem_of
 from api.problems import BadField, ProblemError, bad_input
 from api.represent import classification, cursor, page, read_cursor
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait
@@ -16,7 +17,7 @@ from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut,
 from jobs import reading, store
 from jobs.database import transaction
 from jobs.records import Job, NewJob, NewText, Row, parse_text_id
-from jobs.states import JobKind, Lane, RowError
+from jobs.states import JobKind, Lane
 
 PATH = "/api/v1/classifications"
 INTERACTIVE_ITEMS = 64
@@ -108,7 +109,7 @@ def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:
             pointer = prefix.format(number) + found.pointer
             errors.append(BadField(pointer=pointer or "/", code=found.code, message=found.message))
         texts.append(
-            NewText(post.text or post.doc_text or "", post.image2text or "", post.speech2text or "", post.custom_id),
+            NewText(*_fields(post), post.custom_id),
         )
     if errors:
         raise ProblemError(422, "invalid_input", errors[0].message, errors[:100])
@@ -117,23 +118,21 @@ def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:
 
 def _problem(post: PostIn, max_chars: int) -> BadField | None:
     """What keeps a post from being accepted; the pointer is relative to the post."""
-    fields = {
-        name: value for name in ("text", "doc_text", "image2text", "speech2text") if (value := getattr(post, name))
-    }
     if post.text is not None and post.doc_text is not None:
         return BadField(
             pointer="/text", code="ambiguous", message="`text` and `doc_text` are the same field; send one."
         )
-    if not any(value.strip() for value in fields.values()):
-        return BadField(pointer="", code=RowError.EMPTY, message="All texts of the post are empty.")
-    if sum(map(len, fields.values())) > max_chars:
-        return BadField(pointer="", code=RowError.TOO_LONG, message=f"The post is longer than {max_chars} characters.")
-    if post.custom_id:
-        fields["custom_id"] = post.custom_id
-    for name, value in fields.items():
-        if "\x00" in value:
-            return BadField(pointer=f"/{name}", code=RowError.INVALID_CHARACTERS, message="A text may not contain NUL.")
-    return None
+    names = ("doc_text" if post.text is None else "text", "image2text", "speech2text")
+    found = problem_of(_fields(post), max_chars, names=names)
+    if found is None and post.custom_id:
+        found = problem_of((post.custom_id, "", ""), max_chars, names=("custom_id", *names[1:]))
+    if found is None:
+        return None
+    return BadField(pointer=f"/{found.column}" if found.column else "", code=found.code, message=found.message)
+
+
+def _fields(post: PostIn) -> tuple[str, str, str]:
+    return post.text or post.doc_text or "", post.image2text or "", post.speech2text or ""
 
 
 def _wait(ctx: Context, job_id: UUID, seconds: float) -> bool:
