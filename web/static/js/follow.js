@@ -62,8 +62,8 @@ export function explainWaiting(place) {
   };
 }
 
-/** A notice if no worker is alive, else nothing. */
+/** A notice if no worker is alive, else nothing; without a database nobody knows of workers. */
 export function workerNotice(checks) {
-  return checks?.worker?.ok === false ? [notice("warning", t("wait.no_worker"), [t("wait.no_worker_words")])] : [];
+  return checks?.worker?.ok === false && checks.postgres?.ok !== false ? [notice("warning", t("wait.no_worker"), [t("wait.no_worker_words")])] : [];
 }
 

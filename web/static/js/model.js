@@ -93,7 +93,7 @@ function showModel(model) {
 async function showService() {
   const { checks } = await readiness();
   const lines = Object.entries(checks)
-    .filter(([, check]) => "ok" in check)
+    .filter(([name]) => name !== "queue")
     .map(([name, check]) => [tOr(`service.${name}`, name), t(check.ok ? "service.ok" : "service.down")]);
   if (checks.worker?.alive !== undefined) {
     lines.push([t("service.alive"), number(checks.worker.alive)]);

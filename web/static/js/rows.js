@@ -11,6 +11,7 @@ import { t } from "./words.js";
 const PAGE_ROWS = 50;
 const EXCERPT = 160;
 const REFRESH_MS = 2500;
+const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 const FIELDS = ["doc_text", "image2text", "speech2text"];
 
 /** Takes over the elements of the page that show rows; follow() tells it how the job is getting on. */
@@ -56,7 +57,7 @@ export function makeRows(address) {
     }
     const open = new Set([...document.querySelectorAll("#table details[open]")].map((details) => details.dataset.row));
     shown = items;
-    byId("table").replaceChildren(items.length > 0 ? table(items, names, open) : el("p", { class: "nothing" }, t("rows.nothing")));
+    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open) : el("p", { class: "nothing" }, t("rows.nothing")));
     const single = at === 0 && pages.length === 1;
     byId("pager").hidden = single;
     byId("earlier").disabled = at === 0;
@@ -76,7 +77,7 @@ export function makeRows(address) {
     /** Load the first page once, and the shown one anew as long as rows on it have no result yet. */
     follow(job, before) {
       const news = before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
-      const waiting = failed || shown === null || shown.some((row) => row.status === "queued") || shown.length < PAGE_ROWS;
+      const waiting = failed || shown === null || shown.some((row) => !FINAL.has(row.status)) || shown.length < PAGE_ROWS;
       const due = isOver(job) || performance.now() - shownAt > REFRESH_MS;
       if (shown === null || (news && waiting && due)) {
         load(at, { quietly: shown !== null });
@@ -85,9 +86,10 @@ export function makeRows(address) {
   };
 }
 
+/** Names by id. Before the first worker has registered a model there are none (404), and no results either. */
 async function topicNames() {
-  const { data } = await request(api("/topics"));
-  return new Map(data.items.map((topic) => [topic.id, topicName(topic)]));
+  const { status, data } = await request(api("/topics"), { also: [404] });
+  return status === 404 ? null : new Map(data.items.map((topic) => [topic.id, topicName(topic)]));
 }
 
 function table(items, names, open) {
@@ -99,6 +101,7 @@ function table(items, names, open) {
     el("th", { scope: "col", class: "cell-row" }, t("rows.row")),
     el("th", { scope: "col" }, t("rows.text")),
     topics.map((id) => el("th", { scope: "col", class: "cell-topic" }, names.get(id) ?? id)),
+    topics.length === 0 && el("th", { scope: "col" }, t("rows.state")),
   ];
   return el(
     "div",
@@ -115,7 +118,7 @@ function table(items, names, open) {
 function rowView(row, topics, names, open) {
   const cells = row.probabilities
     ? topics.map((id) => topicCell(row, id, names.get(id) ?? id))
-    : [el("td", { class: `cell-outcome ${row.status}`, colspan: topics.length }, outcome(row))];
+    : [el("td", { class: `cell-outcome ${row.status}`, colspan: Math.max(topics.length, 1) }, outcome(row))];
   return el(
     "tr",
     { "data-row": row.row, "data-status": row.status },
@@ -149,7 +152,9 @@ function outcome(row) {
       error.message && error.message !== words && el("span", { class: "hint reason" }, error.message),
     ];
   }
-  return [icon("hourglass-split"), el("span", {}, t("rows.waiting"))];
+  return row.status === "cancelled"
+    ? [icon("slash-circle"), el("span", {}, t("rows.cancelled"))]
+    : [icon("hourglass-split"), el("span", {}, t("rows.waiting"))];
 }
 
 function textView(row, open) {

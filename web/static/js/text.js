@@ -166,7 +166,10 @@ async function loadTopics() {
     }
   } catch (error) {
     if (!attempt && !resultPlace.hasChildNodes()) {
-      noticePlace.replaceChildren(problemNotice(error));
+      const noModel = error.status === 404;
+      noticePlace.replaceChildren(
+        noModel ? notice("warning", t("model.missing"), [t("model.missing_words")]) : problemNotice(error),
+      );
     }
   }
 }
