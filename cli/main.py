@@ -62,14 +62,14 @@ def api() -> None:
 @main.command()
 def worker() -> None:
     """Run one worker: load the model and answer bells."""
-    from ml.artifact import ModelError
+    from ml.errors import MlError
     from worker.main import run_worker
 
     settings = _with_servers()
     configure_logging(settings)
     try:
         run_worker(settings)
-    except ModelError as error:
+    except MlError as error:
         raise RubrikaError(str(error)) from error
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
-from ml.classifier import Classifier
 from sqlalchemy import Connection, Engine
 
 from jobs import fleet
@@ -21,6 +20,7 @@ from jobs.database import make_engine, run
 from jobs.errors import UnavailableError
 from jobs.records import Topic
 from jobs.settings import Settings
+from ml.classifier import Classifier
 from worker.drain import Drain
 from worker.heart import Heart
 
@@ -31,7 +31,7 @@ DATABASE_SECONDS = 60.0
 
 
 def load_classifier(settings: Settings) -> Classifier:
-    """The classifier that the settings name, warmed up. Raises `ml.artifact.ModelError` with one sentence."""
+    """The classifier that the settings name, warmed up. Raises `ml.errors.MlError` with one sentence."""
     classifier = Classifier.load(
         settings.model,
         device=settings.device,
@@ -55,7 +55,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
         engine,
         worker=f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}",
         model_id=model_id,
-        device=classifier.device,
+        device=classifier.backend,
         lease_seconds=settings.lease_seconds,
     )
     heart.start()
@@ -69,7 +69,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
 
     # Celery holds receivers weakly; the name keeps this one alive for as long as the worker runs.
     signals.worker_shutting_down.connect(shutting_down)
-    log.info("worker is ready: %s@%s on %s", classifier.info.name, classifier.info.version, classifier.device)
+    log.info("worker is ready: %s@%s on %s", classifier.info.name, classifier.info.version, classifier.backend)
     bell.ring()
     try:
         _celery_worker(app, settings).start()
