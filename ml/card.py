@@ -80,6 +80,8 @@ def write_model(out: Path, net: "TopicNetwork", tokenizer: str, run: Run) -> Non
     config.pop("_name_or_path", None)
     with artifact.replacing(out) as draft:
         save_file(weights, draft / artifact.WEIGHTS, metadata={"format": "pt"})
+        # safetensors makes files that only their owner may read; a service may run as another user.
+        (draft / artifact.WEIGHTS).chmod(0o644)
         artifact.write_json(draft / artifact.CONFIG, config)
         (draft / artifact.TOKENIZER).write_text(tokenizer, encoding="utf-8")
         artifact.write_json(draft / artifact.SETTINGS, settings(run))
@@ -183,18 +185,14 @@ def readme(run: Run, content: dict[str, Any]) -> str:
         else f"Of {len(run.none_validation)} held-out texts that belong to none of the topics, {off:.1%} get one."
     )
     limits = "\n".join(f"- {limit}" for limit in LIMITS)
+    made = "\n".join(f"- {line}" for line in _how_it_was_made(run))
     return f"""# {run.options.name} {run.options.version}
 
 Topics of Russian social-media posts: for each topic the probability that a post belongs to it. A post may have several
 topics or none. Base: `{content["base"]}` ({content["base_licence"]}), fine-tuned with one sigmoid output per topic.
 
 ## How it was made
-{run.learn} distinct posts to learn from, {len(run.validation)} for validation, split by near-equal text;
-{run.none_learn} counter-examples. Targets: {1 - run.options.teacher_weight:.1f} x label +
-{run.options.teacher_weight:.1f} x out-of-fold probability of a TF-IDF model. {run.options.epochs} epochs, at most {run.max_tokens} tokens, batch
-{run.options.batch}, learning rate {run.options.lr:g}, crops of 2 to 30 words of {run.options.crop_share:.0%} of the
-texts in each epoch, seed {run.options.seed}, {run.figures.minutes:.0f} minutes. One seed was run: how much another seed
-would differ was not measured. The SHA-256 of the data is in `card.json`.
+{made}
 
 ## What it reaches
 On the validation posts, with calibration and thresholds taken from other validation posts (cross-fitting; the spread
@@ -216,3 +214,16 @@ Crops of 2 to 30 words of the validation posts, at the shipped thresholds: micro
 ## Limits
 {limits}
 """
+
+
+def _how_it_was_made(run: Run) -> list[str]:
+    options = run.options
+    return [
+        f"{run.learn} distinct posts to learn from, {len(run.validation)} for validation, split by near-equal text; "
+        f"{run.none_learn} counter-examples. The SHA-256 of the posts is in `card.json`.",
+        f"Targets: {1 - options.teacher_weight:.1f} x label + {options.teacher_weight:.1f} x out-of-fold probability "
+        "of a TF-IDF model with logistic regression.",
+        f"{options.epochs} epochs, at most {run.max_tokens} tokens, batch {options.batch}, "
+        f"learning rate {options.lr:g}, seed {options.seed}; in each epoch a crop of 2 to 30 words of {options.crop_share:.0%} of the texts.",
+        f"{run.figures.minutes:.0f} minutes. One seed was run: how much another would differ was not measured.",
+    ]

@@ -15,7 +15,15 @@ POOLINGS: Sequence[Pooling] = get_args(Pooling)
 ENCODER_PREFIX = "encoder."
 
 
-class TopicNetwork(nn.Module):
+def pooling_named(name: str) -> Pooling:
+    """Return the pooling of this name, or raise ModelError."""
+    for pooling in POOLINGS:
+        if pooling == name:
+            return pooling
+    raise ModelError(f"The pooling {name!r} is not known: it must be one of {', '.join(POOLINGS)}.")
+
+
+class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
     """Token ids to logits.
 
     Args:

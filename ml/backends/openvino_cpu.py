@@ -1,0 +1,67 @@
+"""The network on a CPU by OpenVINO, in bfloat16 where the processor multiplies it natively, else in float32."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml import graph
+from ml.artifact import ModelFolder
+from ml.backends import usable_cores
+from ml.errors import BackendError
+
+
+class OpenVinoBackend:
+    """A compiled OpenVINO model with one inference request.
+
+    Args:
+        folder: the model.
+        cache_dir: where the graph and OpenVINO's compiled form of it are kept between starts.
+        threads: cores to use; 0: all that the process may use.
+
+    Raises:
+        BackendError: OpenVINO is not installed or refuses the graph.
+        ModelError: as `graph.build`.
+    """
+
+    def __init__(self, folder: ModelFolder, cache_dir: Path, threads: int = 0) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise BackendError(
+                "OpenVINO is not installed: `pip install openvino`, or choose another backend."
+            ) from error
+        path = graph.cached(folder, cache_dir)
+        core = openvino.Core()
+        # Precision is left to OpenVINO, which knows what this processor is good at.
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        }
+        try:
+            compiled = _compile(core, path, options, cache_dir)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot load the network {path}: {error}") from error
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.description = f"OpenVINO {openvino.__version__.split('-')[0]} on CPU, {precision}"
+
+    def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return logits, as `Backend.run`."""
+        with self._lock:
+            outputs = self._request.infer(
+                {"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True, share_outputs=True
+            )
+            # The request owns its output and overwrites it at the next call.
+            return np.array(outputs[0], dtype=np.float32)
+
+
+def _compile(core: Any, path: Path, options: dict[str, Any], cache_dir: Path) -> Any:
+    try:
+        return core.compile_model(str(path), "CPU", options | {"CACHE_DIR": str(cache_dir / "openvino")})
+    except RuntimeError:
+        # Another process may be writing the very cache entry that this one reads, or the disk is full.
+        return core.compile_model(str(path), "CPU", options)

@@ -1,0 +1,262 @@
+"""From posts to calibrated probabilities: prepare, compute, and both in one.
+
+    classifier = Classifier.load(folder)
+    predictions = classifier.predict([Post(doc_text="...")])
+
+`prepare` needs no network and may run in another thread while `compute` works on the chunk before.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ml import artifact
+from ml.artifact import ModelFolder, ModelInfo
+from ml.backends import Backend
+from ml.encoding import TextEncoder, pad
+from ml.errors import BackendError
+from ml.posts import Post
+
+# Padded tokens of a batch: enough to keep the cores busy, few enough to stay in their caches and to let an
+# interactive text wait for little.
+BATCH_TOKENS = 1536
+
+# Lengths are rounded up, so that a runtime meets few shapes and plans for each only once.
+LENGTH_MULTIPLE = 16
+
+DEVICES = ("auto", "cpu", "cuda")
+BACKENDS = ("auto", "openvino", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Tokenised posts.
+
+    Attributes:
+        rows: number of posts, n.
+        ids: token ids of each distinct text, int32 (length,).
+        text_of: int64 (n,), which of them stands for each post; -1 where the post could not be read.
+        truncated: bool (n,), whether the end of the post is left out.
+        failures: for posts that could not be read, the row and the reason.
+    """
+
+    rows: int
+    ids: tuple[npt.NDArray[np.int32], ...]
+    text_of: npt.NDArray[np.int64]
+    truncated: npt.NDArray[np.bool_]
+    failures: Mapping[int, str]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the network will read, padding not counted."""
+        return sum(len(ids) for ids in self.ids)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of n posts, in their order.
+
+    Attributes:
+        probabilities: float32 (n, topics), calibrated; NaN in the rows of `failures`.
+        truncated: bool (n,), whether the end of the post was left out.
+        failures: for posts that failed alone, the row and the reason.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    truncated: npt.NDArray[np.bool_]
+    failures: Mapping[int, str]
+
+
+class Classifier:
+    """A model that is loaded and ready.
+
+    `prepare` may be called from any thread. `compute` keeps nothing between batches, so `between_batches` may call
+    `predict` of the same classifier.
+
+    Args:
+        folder: the model folder, as `artifact.read` returns it.
+        backend: what runs its network.
+        batch_tokens: most padded tokens in a batch, unless one text alone has more.
+    """
+
+    def __init__(self, folder: ModelFolder, backend: Backend, batch_tokens: int = BATCH_TOKENS) -> None:
+        self.info: ModelInfo = folder.info
+        self._calibration = folder.calibration
+        self._backend = backend
+        self._batch_tokens = batch_tokens
+        self._pad_id = int(folder.config.get("pad_token_id") or 0)
+        self._encoder = TextEncoder(folder.tokenizer(), folder.prefix, folder.max_tokens)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int = 0,
+        cache_dir: Path | None = None,
+    ) -> "Classifier":
+        """Read and verify a model folder and load its network.
+
+        Args:
+            folder: the model folder.
+            device: `auto`, `cpu` or `cuda`.
+            backend: `auto`, `openvino`, `onnxruntime` or `torch`.
+            threads: cores to use on a CPU; 0: all that the process may use.
+            cache_dir: where graphs are kept between starts; None: `rubrika` in the user's cache folder.
+
+        Raises:
+            ModelError: the folder is missing, incomplete, damaged, or cannot be run this way.
+            BackendError: the device or the backend is not there.
+        """
+        model = artifact.read(folder)
+        return cls(model, load_backend(model, device, backend, threads, cache_dir or default_cache_dir()))
+
+    @property
+    def backend(self) -> str:
+        """What runs the network, in a few words."""
+        return self._backend.description
+
+    def prepare(self, posts: Sequence[Post]) -> Prepared:
+        """Compose and tokenise `posts`; equal texts are tokenised, and later computed, once."""
+        index: dict[str, int] = {}
+        failures: dict[int, str] = {}
+        text_of = np.full(len(posts), -1, dtype=np.int64)
+        for row, post in enumerate(posts):
+            try:
+                text_of[row] = index.setdefault(self._encoder.compose(post), len(index))
+            except Exception as error:
+                failures[row] = _reason(error)
+        texts = list(index)
+        try:
+            encoded = self._encoder.encode(texts)
+            ids, cut = encoded.ids, encoded.truncated
+        except Exception:
+            # One text that the tokenizer refuses must not take the others with it.
+            ids, cut, refused = self._encode_singly(texts)
+            failures |= {row: refused[text] for row, text in enumerate(text_of.tolist()) if text in refused}
+            text_of[list(failures)] = -1
+        truncated = np.zeros(len(posts), dtype=np.bool_)
+        readable = text_of >= 0
+        truncated[readable] = cut[text_of[readable]]
+        return Prepared(len(posts), ids, text_of, truncated, failures)
+
+    def compute(self, prepared: Prepared, between_batches: Callable[[], None] | None = None) -> Predictions:
+        """Run the network.
+
+        Args:
+            prepared: from `prepare`.
+            between_batches: called between two batches; it may call `predict`, and what it raises ends the call.
+        """
+        logits = np.full((len(prepared.ids), len(self.info.topics)), np.nan, dtype=np.float32)
+        failed: dict[int, str] = {}
+        for number, batch in enumerate(self._batches(prepared.ids)):
+            if number and between_batches is not None:
+                between_batches()
+            try:
+                logits[batch] = self._run(prepared.ids, batch)
+            except Exception:
+                failed |= self._run_singly(prepared.ids, batch, logits)
+        probabilities = np.full((prepared.rows, len(self.info.topics)), np.nan, dtype=np.float32)
+        readable = prepared.text_of >= 0
+        probabilities[readable] = self._calibration.probabilities(logits)[prepared.text_of[readable]]
+        failures = dict(prepared.failures)
+        failures |= {row: failed[text] for row, text in enumerate(prepared.text_of.tolist()) if text in failed}
+        return Predictions(probabilities, prepared.truncated, failures)
+
+    def predict(self, posts: Sequence[Post]) -> Predictions:
+        """Prepare and compute."""
+        return self.compute(self.prepare(posts))
+
+    def warm_up(self) -> None:
+        """Run a short and a long text, so that the first real one does not pay for what is made on first use."""
+        self.predict([Post(doc_text="Привет"), Post(doc_text="Сегодня хороший день, и мы идём гулять. " * 10)])
+
+    def _batches(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield indices of texts of similar length, longest first, `batch_tokens` padded tokens at most."""
+        lengths = np.array([len(one) for one in ids], dtype=np.int64)
+        order = np.argsort(-lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            padded = -(-int(lengths[order[start]]) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+            count = max(1, self._batch_tokens // max(1, padded))
+            yield order[start : start + count]
+            start += count
+
+    def _run(self, ids: Sequence[npt.NDArray[np.int32]], batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        input_ids, mask = pad([ids[text] for text in batch], self._pad_id, LENGTH_MULTIPLE)
+        logits = self._backend.run(input_ids, mask)
+        if not np.isfinite(logits).all():
+            raise BackendError("The network returned something that is not a number.")
+        return logits
+
+    def _run_singly(
+        self, ids: Sequence[npt.NDArray[np.int32]], batch: npt.NDArray[np.int64], logits: npt.NDArray[np.float32]
+    ) -> dict[int, str]:
+        failed: dict[int, str] = {}
+        for text in batch.tolist():
+            try:
+                logits[text] = self._run(ids, np.array([text]))[0]
+            except Exception as error:
+                failed[text] = _reason(error)
+        return failed
+
+    def _encode_singly(
+        self, texts: Sequence[str]
+    ) -> tuple[tuple[npt.NDArray[np.int32], ...], npt.NDArray[np.bool_], dict[int, str]]:
+        ids: list[npt.NDArray[np.int32]] = []
+        cut = np.zeros(len(texts), dtype=np.bool_)
+        refused: dict[int, str] = {}
+        for index, text in enumerate(texts):
+            try:
+                encoded = self._encoder.encode([text])
+                ids.append(encoded.ids[0])
+                cut[index] = encoded.truncated[0]
+            except Exception as error:
+                ids.append(np.array([self._pad_id], dtype=np.int32))
+                refused[index] = _reason(error)
+        return tuple(ids), cut, refused
+
+
+def load_backend(model: ModelFolder, device: str, backend: str, threads: int, cache_dir: Path) -> Backend:
+    """Load the network of `model` with the chosen backend; the choices are those of `Classifier.load`."""
+    if device not in DEVICES or backend not in BACKENDS:
+        raise BackendError(f"Device {device!r} must be one of {DEVICES} and backend {backend!r} one of {BACKENDS}.")
+    if device == "cuda" and backend not in ("auto", "torch"):
+        raise BackendError(f"On a CUDA device the network runs in torch, not in {backend}.")
+    if device == "auto":
+        device = "cuda" if backend in ("auto", "torch") and _cuda_is_likely() else "cpu"
+    if backend == "auto":
+        backend = "torch" if device == "cuda" or model.config.get("model_type") != "bert" else "openvino"
+    if backend == "openvino":
+        from ml.backends.openvino_cpu import OpenVinoBackend
+
+        return OpenVinoBackend(model, cache_dir, threads)
+    if backend == "onnxruntime":
+        from ml.backends.onnxruntime_cpu import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(model, cache_dir, threads)
+    from ml.backends.torch_any import TorchBackend
+
+    return TorchBackend(model, device, threads)
+
+
+def default_cache_dir() -> Path:
+    """Return `rubrika` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "rubrika"
+
+
+def _cuda_is_likely() -> bool:
+    # Asking torch would import it, which takes seconds and memory that a machine without a GPU has no use for.
+    return Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,216 @@
+"""Build the ONNX graph of a BERT classifier from its safetensors, by the names of its weights and without torch.
+
+One weights file serves every backend: nothing is exported ahead of time and no second copy is carried. Only standard
+operators are used (opset 17), batch and length stay open, and the weights are stored in float16 and computed with in
+float32. The architecture is that of Devlin et al. 2018 (arXiv:1810.04805), as transformers' `BertModel` computes it.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from ml.artifact import ModelFolder
+from ml.errors import ModelError
+
+OPSET = 17
+IR_VERSION = 9
+
+# Part of the name of cached graphs: raise it whenever the graph below changes.
+GRAPH_VERSION = 1
+
+# Added to the attention scores of padding; far below any score and still finite in bfloat16.
+MASKED = -1e4
+
+Array = npt.NDArray[Any]
+
+
+def build(folder: ModelFolder) -> onnx.ModelProto:
+    """Return the graph of a model folder: int64 `input_ids`, `attention_mask` (batch, length) to float32 `logits`.
+
+    Raises:
+        ModelError: the encoder is no BERT, or weights are missing or of another shape than the configuration says.
+    """
+    config = folder.config
+    if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
+        raise ModelError(
+            f"{folder.path} holds an encoder of type {config.get('model_type')!r}; only `bert` runs on ONNX Runtime "
+            "and OpenVINO. Use the torch backend for it (RUBRIKA_BACKEND=torch)."
+        )
+    try:
+        weights = load_file(folder.weights)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder.weights} cannot be read as safetensors: {error}.") from error
+    return _Bert(config, weights, len(folder.info.topics), folder.pooling).build()
+
+
+def cached(folder: ModelFolder, cache_dir: Path) -> Path:
+    """Return the path of the folder's graph in `cache_dir`, built on first use.
+
+    Several processes may ask at once: each file appears whole or not at all.
+    """
+    path = cache_dir / f"{folder.weights_sha256[:24]}-{folder.pooling}-{GRAPH_VERSION}.onnx"
+    if not path.exists():
+        write(folder, path)
+    return path
+
+
+def write(folder: ModelFolder, path: Path) -> None:
+    """Build the graph and write it to `path` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = build(folder).SerializeToString()
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+class _Bert:
+    """The nodes of one graph, in the order in which the network computes them."""
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Array], topics: int, pooling: str) -> None:
+        self._config = config
+        self._weights = weights
+        self._topics = topics
+        self._pooling = pooling
+        self._hidden = int(config["hidden_size"])
+        self._heads = int(config["num_attention_heads"])
+        self._epsilon = float(config.get("layer_norm_eps", 1e-12))
+        self._nodes: list[onnx.NodeProto] = []
+        self._initialisers: dict[str, onnx.TensorProto] = {}
+
+    def build(self) -> onnx.ModelProto:
+        states = self._embeddings()
+        mask = self._node("Cast", "attention_mask", to=TensorProto.FLOAT)
+        penalty = self._attention_penalty(mask)
+        for layer in range(int(self._config["num_hidden_layers"])):
+            states = self._layer(f"encoder.encoder.layer.{layer}", states, penalty)
+        pooled = self._pool(states, mask)
+        self._linear("head", pooled, self._hidden, self._topics, output="logits")
+        ids = [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+            for name in ("input_ids", "attention_mask")
+        ]
+        logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", self._topics])
+        graph = helper.make_graph(self._nodes, "rubrika", ids, [logits], list(self._initialisers.values()))
+        opset = helper.make_opsetid("", OPSET)
+        return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="rubrika")
+
+    def _embeddings(self) -> str:
+        prefix = "encoder.embeddings"
+        words = self._half("words", self._weight(f"{prefix}.word_embeddings.weight"))
+        # The table stays in float16 and only the rows that are looked up become float32: it is half of a small model.
+        looked_up = self._node("Cast", self._node("Gather", words, "input_ids", axis=0), to=TensorProto.FLOAT)
+        positions = self._weight(f"{prefix}.position_embeddings.weight").astype(np.float32)
+        # A post is one segment, so the first row of the segment embeddings belongs to every position.
+        positions += self._weight(f"{prefix}.token_type_embeddings.weight")[0].astype(np.float32)
+        length = self._node("Gather", self._node("Shape", "input_ids"), self._ints("one", [1]), axis=0)
+        rows = self._node(
+            "Slice", self._constant("positions", positions), self._ints("zero", [0]), length, self._ints("zero", [0])
+        )
+        return self._norm(f"{prefix}.LayerNorm", self._node("Add", looked_up, rows))
+
+    def _attention_penalty(self, mask: str) -> str:
+        kept = self._node("Unsqueeze", mask, self._ints("axes_1_2", [1, 2]))
+        inverse = self._node("Sub", self._float("float_one", 1.0), kept)
+        return self._node("Mul", inverse, self._float("masked", MASKED))
+
+    def _layer(self, name: str, states: str, penalty: str) -> str:
+        attended = self._attention(f"{name}.attention.self", states, penalty)
+        projected = self._linear(f"{name}.attention.output.dense", attended, self._hidden, self._hidden)
+        states = self._norm(f"{name}.attention.output.LayerNorm", self._node("Add", projected, states))
+        wide = int(self._config["intermediate_size"])
+        inner = self._activation(self._linear(f"{name}.intermediate.dense", states, self._hidden, wide))
+        outer = self._linear(f"{name}.output.dense", inner, wide, self._hidden)
+        return self._norm(f"{name}.output.LayerNorm", self._node("Add", outer, states))
+
+    def _attention(self, name: str, states: str, penalty: str) -> str:
+        size = self._hidden // self._heads
+        split = self._ints("split_heads", [0, 0, self._heads, size])
+
+        def heads(part: str, order: list[int]) -> str:
+            projected = self._linear(f"{name}.{part}", states, self._hidden, self._hidden)
+            return self._node("Transpose", self._node("Reshape", projected, split), perm=order)
+
+        query, key, value = heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]), heads("value", [0, 2, 1, 3])
+        scores = self._node("Mul", self._node("MatMul", query, key), self._float("scale", size**-0.5))
+        shares = self._node("Softmax", self._node("Add", scores, penalty), axis=-1)
+        mixed = self._node("Transpose", self._node("MatMul", shares, value), perm=[0, 2, 1, 3])
+        return self._node("Reshape", mixed, self._ints("join_heads", [0, 0, self._hidden]))
+
+    def _activation(self, states: str) -> str:
+        name = self._config.get("hidden_act", "gelu")
+        if name == "relu":
+            return self._node("Relu", states)
+        if name != "gelu":
+            raise ModelError(
+                f"The activation {name!r} is not known here; use the torch backend (RUBRIKA_BACKEND=torch)."
+            )
+        # The exact form with erf; both runtimes recognise it and fuse it.
+        inner = self._node("Erf", self._node("Div", states, self._float("root_two", 2.0**0.5)))
+        outer = self._node("Mul", states, self._node("Add", inner, self._float("float_one", 1.0)))
+        return self._node("Mul", outer, self._float("half", 0.5))
+
+    def _pool(self, states: str, mask: str) -> str:
+        if self._pooling == "mean":
+            column = self._node("Unsqueeze", mask, self._ints("axis_2", [2]))
+            axis = self._ints("one", [1])
+            total = self._node("ReduceSum", self._node("Mul", states, column), axis, keepdims=0)
+            count = self._node("Max", self._node("ReduceSum", column, axis, keepdims=0), self._float("float_one", 1.0))
+            return self._node("Div", total, count)
+        first = self._node("Gather", states, self._constant("first", np.array(0, dtype=np.int64)), axis=1)
+        if self._pooling == "cls":
+            return first
+        if self._pooling != "pooler":
+            raise ModelError(f"The pooling {self._pooling!r} is not known: it must be mean, cls or pooler.")
+        return self._node("Tanh", self._linear("encoder.pooler.dense", first, self._hidden, self._hidden))
+
+    def _linear(self, name: str, states: str, inputs: int, outputs: int, output: str | None = None) -> str:
+        weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
+        if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
+            raise ModelError(f"The weights {name} have shape {weight.shape}, not {(outputs, inputs)}: damaged model.")
+        matrix = self._node("Cast", self._half(f"{name}.weight", np.ascontiguousarray(weight.T)), to=TensorProto.FLOAT)
+        product = self._node("MatMul", states, matrix)
+        return self._node("Add", product, self._constant(f"{name}.bias", bias.astype(np.float32)), output=output)
+
+    def _norm(self, name: str, states: str) -> str:
+        scale = self._constant(f"{name}.weight", self._weight(f"{name}.weight").astype(np.float32))
+        bias = self._constant(f"{name}.bias", self._weight(f"{name}.bias").astype(np.float32))
+        return self._node("LayerNormalization", states, scale, bias, axis=-1, epsilon=self._epsilon)
+
+    def _weight(self, name: str) -> Array:
+        try:
+            return self._weights[name]
+        except KeyError as error:
+            raise ModelError(f"The weights lack {name}: incomplete model, or no BERT.") from error
+
+    def _node(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        name = output or f"{kind}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, list(inputs), [name], name=f"node_{name}", **attributes))
+        return name
+
+    def _constant(self, name: str, values: Array) -> str:
+        if name not in self._initialisers:
+            self._initialisers[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def _half(self, name: str, values: Array) -> str:
+        return self._constant(f"{name}.half", values.astype(np.float16))
+
+    def _ints(self, name: str, values: list[int]) -> str:
+        return self._constant(name, np.array(values, dtype=np.int64))
+
+    def _float(self, name: str, value: float) -> str:
+        return self._constant(name, np.array(value, dtype=np.float32))
