@@ -1,0 +1,66 @@
+"""A headless Chromium for tests and screenshots, and a watch over everything that a page does in it."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, Request, sync_playwright
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+
+# Root may use no sandbox, and a browser under test talks to nobody but the service.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """The machine's own Chromium; nothing is downloaded."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watch:
+    """What the pages of a context asked for, and what they complained of."""
+
+    origin: str
+    outside: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def over(self, context: BrowserContext) -> "Watch":
+        """Begin to watch a context whose pages are not open yet."""
+        context.on("request", self._note_request)
+        context.on("console", lambda message: self._complain(message.type, message.text))
+        context.on("weberror", lambda error: self._complain("error", str(error.error)))
+        return self
+
+    def assert_clean(self, *statuses: int) -> None:
+        """No request to another origin, and no complaint: of errors of the script, of the content security policy,
+        of anything that could not be loaded, except for answers with one of `statuses`."""
+        allowed = re.compile(rf"Failed to load resource: .* status of ({'|'.join(map(str, statuses)) or '-'}) ")
+        assert self.outside == []
+        assert [text for text in self.complaints if not allowed.search(text)] == []
+
+    def _note_request(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme not in {"data", "blob"} and f"{address.scheme}://{address.netloc}" != self.origin:
+            self.outside.append(request.url)
+
+    def _complain(self, kind: str, text: str) -> None:
+        if kind in {"error", "warning"}:
+            self.complaints.append(text)
