@@ -1,0 +1,256 @@
+"""docker-compose.yml, the Dockerfile and the pins say the same as the code that they start."""
+
+import importlib.metadata
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from api.server import GRACEFUL_SECONDS
+from cli.main import main
+from jobs.settings import PROJECT_ROOT, SETTINGS_TABLE, SHIPPED_MODEL, Settings
+
+COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVERS = {"postgres", "redis"}
+OURS = set(SERVICES) - SERVERS
+DOCKERFILE = (PROJECT_ROOT / "Dockerfile").read_text()
+PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+SUBSTITUTION = re.compile(r"\$\{(\w+)(?:(:[?-])([^}]*))?\}")
+
+
+def stages() -> dict[str, tuple[str, str]]:
+    """The stages of the Dockerfile: what each is made from, and its lines."""
+    parts = re.split(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    return {parts[n + 1]: (parts[n], parts[n + 2]) for n in range(1, len(parts), 3)}
+
+
+def copied_into(target: str) -> set[str]:
+    """The top folders and files of the project that an image holds."""
+    origin, lines = stages()[target]
+    found: set[str] = set() if origin not in stages() else copied_into(origin)
+    for sources in re.findall(r"^COPY (.+) \S+$", lines, flags=re.MULTILINE):
+        found |= {source.strip("/") for source in sources.split()}
+    return found
+
+
+def seconds(duration: str) -> int:
+    """A duration of the compose file, which are all written in seconds."""
+    assert duration.endswith("s")
+    return int(duration.removesuffix("s"))
+
+
+# --- docker-compose.yml ---------------------------------------------------------------------------------------------
+
+
+def test_the_services_are_those_of_the_architecture() -> None:
+    assert {"postgres", "redis", "migrate", "api", "worker", "worker-gpu", "sweeper"} == set(SERVICES)
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_every_variable_of_ours_is_a_setting(service: str) -> None:
+    unknown = set(SERVICES[service]["environment"]) - set(SETTINGS_TABLE)
+    assert not unknown, f"{service} sets {unknown}, which nobody reads"
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_the_settings_of_each_service_can_be_used(service: str) -> None:
+    given = SERVICES[service]["environment"]
+    env = {name: SUBSTITUTION.sub("secret", str(value)) for name, value in given.items() if value is not None}
+    settings = Settings.from_env(env)
+    assert settings.database_url == "postgresql+psycopg2://rubrika:secret@postgres:5432/rubrika"
+    assert settings.redis_url == "redis://redis:6379/0"
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_every_command_exists(service: str) -> None:
+    [command] = SERVICES[service]["command"]
+    assert command in main.commands
+    assert command == service.removesuffix("-gpu")
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_every_image_is_built_from_a_stage_that_exists_and_has_one_name(service: str) -> None:
+    target = SERVICES[service]["build"]["target"]
+    assert target in stages()
+    assert SERVICES[service]["image"] == f"rubrika-{target}"
+
+
+def test_the_gpu_is_asked_for_under_its_profile_alone() -> None:
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["worker-gpu"]
+    assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
+    [device] = SERVICES["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+    assert device["capabilities"] == ["gpu"]
+    assert SERVICES["worker-gpu"]["environment"]["RUBRIKA_DEVICE"] == "cuda"
+    assert SERVICES["worker"]["environment"]["RUBRIKA_DEVICE"] == "cpu"
+    assert all("deploy" not in SERVICES[name] for name in SERVICES if name != "worker-gpu")
+
+
+def test_what_can_be_asked_has_a_health_check() -> None:
+    assert {name for name, service in SERVICES.items() if "healthcheck" in service} == {"postgres", "redis", "api"}
+    assert "/healthz" in SERVICES["api"]["healthcheck"]["test"][-1]
+
+
+def test_nothing_of_ours_starts_before_the_migrations_are_done() -> None:
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert SERVICES["migrate"]["restart"] == "no"
+    for name in OURS - {"migrate"}:
+        assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+        assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_everybody_gets_the_time_to_stop_in_order() -> None:
+    assert seconds(SERVICES["api"]["stop_grace_period"]) > GRACEFUL_SECONDS
+    # As much as `rubrika up` gives them.
+    for name in ("worker", "worker-gpu", "postgres"):
+        assert seconds(SERVICES[name]["stop_grace_period"]) >= 60
+
+
+def test_only_the_api_is_published_and_only_to_this_machine() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
+    [port] = SERVICES["api"]["ports"]
+    published = SUBSTITUTION.sub(lambda found: found[3], port)
+    assert published == f"127.0.0.1:8000:{SERVICES['api']['environment']['RUBRIKA_PORT']}"
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert all(service["networks"] == ["inside"] for name, service in SERVICES.items() if name != "api")
+
+
+def test_the_password_is_asked_for_and_nowhere_written() -> None:
+    texts = [SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"]]
+    texts += [SERVICES[name]["environment"]["DATABASE_URL"] for name in OURS]
+    for text in texts:
+        [found] = SUBSTITUTION.finditer(text)
+        assert found[1] == "POSTGRES_PASSWORD"
+        assert found[2] == ":?", "an empty password must end the start"
+
+
+def test_redis_never_evicts_and_saves_nothing() -> None:
+    command = SERVICES["redis"]["command"]
+    given = dict(zip(command[1::2], command[2::2], strict=True))
+    assert given == {"--save": "", "--appendonly": "no", "--maxmemory": "64mb", "--maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.parametrize("service", sorted(OURS))
+def test_our_containers_can_write_only_where_it_is_said(service: str) -> None:
+    assert SERVICES[service]["read_only"] is True
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    writable = {place.split(":")[0] for place in SERVICES[service].get("tmpfs", [])}
+    writable |= {place.split(":")[1] for place in SERVICES[service].get("volumes", [])}
+    assert "/tmp" in writable  # noqa: S108  (the place in the container)
+
+
+def test_uploads_are_on_disk_and_graphs_are_kept() -> None:
+    # A file in memory would be bounded by the memory of the container, and a body may have gigabytes.
+    assert SERVICES["api"]["volumes"] == ["uploads:/tmp"]
+    for name in ("worker", "worker-gpu"):
+        assert SERVICES[name]["environment"]["RUBRIKA_DATA_DIR"] == "/data"
+        assert SERVICES[name]["volumes"] == ["cache:/data"]
+    assert set(COMPOSE["volumes"]) == {"postgres", "cache", "uploads"}
+
+
+def test_services_can_be_scaled() -> None:
+    assert not [name for name, service in SERVICES.items() if "container_name" in service]
+
+
+# --- Dockerfile -----------------------------------------------------------------------------------------------------
+
+
+def test_each_image_holds_what_its_commands_import() -> None:
+    shared = {"pyproject.toml", "README.md", "constraints.txt", "jobs", "cli"}
+    assert copied_into("api") == shared | {"api", "web", "migrations", "worker"}
+    assert copied_into("worker") == copied_into("worker-gpu") == shared | {"ml", "worker"}
+
+
+def test_the_model_is_in_the_images_of_workers_alone() -> None:
+    assert SHIPPED_MODEL.relative_to(PROJECT_ROOT).parts[0] == "ml"
+    assert {target for target in stages() if "ml" in copied_into(target)} == {"worker", "worker-gpu"}
+
+
+@pytest.mark.parametrize("target", sorted({SERVICES[name]["build"]["target"] for name in OURS}))
+def test_no_image_runs_as_root(target: str) -> None:
+    lines = stages()[target][1]
+    assert re.findall(r"^USER (\S+)$", lines, flags=re.MULTILINE) == ["rubrika"]
+    assert "RUN" not in lines.split("USER rubrika")[1]
+
+
+def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
+    sent = {
+        line.removeprefix("!").strip("/")
+        for line in (PROJECT_ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = set().union(*(copied_into(target) for target in stages()))
+    assert copied == sent
+    assert not [name for name in copied if not (PROJECT_ROOT / name).exists()]
+
+
+def test_the_python_of_the_images_is_one_that_the_project_takes() -> None:
+    version = re.search(r"^FROM python:3\.(\d+)-slim AS base$", DOCKERFILE, flags=re.MULTILINE)
+    least = re.fullmatch(r">=3\.(\d+)", PROJECT["requires-python"])
+    assert version
+    assert least
+    assert int(version[1]) >= int(least[1])
+
+
+def test_every_install_is_held_to_the_pins_and_torch_is_for_the_gpu_alone() -> None:
+    for target, (_, lines) in stages().items():
+        for install in re.findall(r"pip install (.+)$", lines, flags=re.MULTILINE):
+            asked = install.removeprefix("--constraint constraints.txt ").split()
+            assert asked == (["'.[gpu]'", "transformers"] if target == "worker-gpu" else ["."])
+
+
+# --- pins and the default install -----------------------------------------------------------------------------------
+
+
+def pins() -> dict[str, str]:
+    """The versions of constraints.txt by the canonical names of their packages."""
+    lines = (PROJECT_ROOT / "constraints.txt").read_text().splitlines()
+    given = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in given}
+
+
+def closure(requirements: list[str]) -> dict[str, list[str]]:
+    """Everything that an install of these brings along, each with the way that leads to it."""
+    found: dict[str, list[str]] = {}
+    waiting = [(Requirement(requirement), [""], ["rubrika"]) for requirement in requirements]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement, extras, way = waiting.pop()
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        name = canonicalize_name(requirement.name)
+        key = name, frozenset(requirement.extras)
+        if key in seen:
+            continue
+        seen.add(key)
+        found.setdefault(name, [*way, name])
+        needed = importlib.metadata.requires(requirement.name) or []
+        waiting += [(Requirement(item), ["", *requirement.extras], found[name]) for item in needed]
+    return found
+
+
+def test_pins_cover_the_whole_default_install_and_allow_it() -> None:
+    pinned = pins()
+    assert not set(closure(PROJECT["dependencies"])) - set(pinned)
+    for text in PROJECT["dependencies"]:
+        requirement = Requirement(text)
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{text} does not allow its pin {version}"
+
+
+def test_the_default_install_never_brings_torch() -> None:
+    ways = closure(PROJECT["dependencies"])
+    assert len(ways) > len(PROJECT["dependencies"]), "the walk has not gone anywhere"
+    for name in ("torch", "transformers", "scikit-learn", "onnxruntime"):
+        assert name not in ways, f"{name} is brought along by {' -> '.join(ways[name])}"
+
+
+@pytest.mark.parametrize("extra", ["train", "gpu"])
+def test_torch_is_pinned_exactly_where_it_is_asked_for(extra: str) -> None:
+    asked = [text for text in PROJECT["optional-dependencies"][extra] if Requirement(text).name == "torch"]
+    assert asked == [f"torch=={pins()['torch']}"]
