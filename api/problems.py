@@ -86,14 +86,14 @@ def from_validation(error: ValidationError) -> ProblemError:
     """What pydantic found wrong, as one problem with a pointer for each finding (a hundred at most)."""
     found = [
         BadField(
-            pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]) or "/",
+            pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]),
             code=item["type"],
             message=item["msg"],
         )
         for item in error.errors(include_url=False, include_context=False, include_input=False)[:100]
     ]
     first = found[0]
-    return ProblemError(422, "invalid_input", f"{first.pointer}: {first.message}.", found)
+    return ProblemError(422, "invalid_input", f"{first.pointer or 'The body'}: {first.message}.", found)
 
 
 def validation_response(error: ValidationError) -> Response:

@@ -10,6 +10,7 @@ import time
 from uuid import UUID
 
 from celery import Celery
+from kombu.exceptions import KombuError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -21,6 +22,9 @@ QUEUE = "rubrika"
 DRAIN_TASK = "rubrika.drain"
 ENOUGH_BELLS = 32
 """With so many messages waiting already, one more would wake nobody sooner."""
+
+_ONE_RETRY = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.0, "interval_max": 0.0}
+"""A pooled connection may have died with a Redis that is long back; the second try makes a new one."""
 
 _WAKE_SECONDS = 60
 _AWAY_SECONDS = 1.0
@@ -80,10 +84,9 @@ class Bell:
             return False
         try:
             waiting = int(self._redis.llen(QUEUE))
-            with self._app.connection_for_write() as connection:
-                for _ in range(min(times, ENOUGH_BELLS - waiting)):
-                    self._app.send_task(DRAIN_TASK, queue=QUEUE, connection=connection, retry=False)
-        except (RedisError, OSError) as error:
+            for _ in range(min(times, ENOUGH_BELLS - waiting)):
+                self._app.send_task(DRAIN_TASK, queue=QUEUE, retry=True, retry_policy=_ONE_RETRY)
+        except (RedisError, KombuError, OSError) as error:
             self._note_away(error)
             return False
         return True

@@ -107,7 +107,7 @@ def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:
         found = _problem(post, ctx.settings.max_text_chars)
         if found is not None:
             pointer = prefix.format(number) + found.pointer
-            errors.append(BadField(pointer=pointer or "/", code=found.code, message=found.message))
+            errors.append(BadField(pointer=pointer, code=found.code, message=found.message))
         texts.append(
             NewText(*_fields(post), post.custom_id),
         )
