@@ -1,0 +1,102 @@
+"""What the service adds to the network: a file through the whole service against `Classifier.predict` alone.
+
+    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3]
+
+Both arms work on the same posts in one run, in turns and in random order. The service's time is from the first byte
+of the upload to the moment when its last row is recorded; the classifier alone reads the posts from memory.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench.harness import keep, service, summary
+from bench.posts import as_csv, read_posts
+from jobs.settings import Settings
+from ml.classifier import Classifier
+from ml.posts import Post
+from worker.main import load_classifier
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
+    parser.add_argument("--count", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    posts = read_posts(options.data, options.count)
+    data = as_csv(posts)
+    settings = Settings.from_env()
+    alone = load_classifier(settings)
+    with service() as running:
+        arms = {
+            "service": lambda: through_service(running.host, running.port, data, options.count),
+            "classifier": lambda: by_classifier(alone, posts, settings.chunk_rows),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in arms}
+        for _ in range(options.rounds):
+            for name in random.sample(sorted(arms), len(arms)):
+                seconds[name].append(arms[name]())
+                print(f"{name}: {seconds[name][-1]:.1f} s, {options.count / seconds[name][-1]:.1f} posts/s", flush=True)
+    rates = {name: summary([options.count / value for value in values]) for name, values in seconds.items()}
+    ratios = [alone / whole for alone, whole in zip(seconds["classifier"], seconds["service"], strict=True)]
+    keep(
+        "throughput",
+        {
+            "posts": options.count,
+            "source": "given" if options.data else "made up",
+            "rounds": options.rounds,
+            "backend": alone.backend,
+            "posts_per_second": {name: {k: round(v, 1) for k, v in rate.items()} for name, rate in rates.items()},
+            "service_over_classifier": {k: round(v, 3) for k, v in summary(ratios).items()},
+        },
+    )
+
+
+def by_classifier(classifier: Classifier, posts: list[dict[str, str]], chunk_rows: int) -> float:
+    """Seconds for all posts, in chunks of the size that a worker claims."""
+    chunks = [[Post(**post) for post in posts[i : i + chunk_rows]] for i in range(0, len(posts), chunk_rows)]
+    started = time.perf_counter()
+    for chunk in chunks:
+        classifier.predict(chunk)
+    return time.perf_counter() - started
+
+
+def through_service(host: str, port: int, data: bytes, count: int) -> float:
+    """Seconds from the start of the upload to the last recorded row, by the service's own clock."""
+    connection = http.client.HTTPConnection(host, port, timeout=3600)
+    started = time.time()
+    job = call(connection, "POST", "/api/v1/jobs?filename=bench.csv", data, {"Content-Type": "text/csv"})
+    pause = threading.Event()
+    while not job["finished_at"]:
+        pause.wait(0.5)
+        job = call(connection, "GET", job["links"]["self"])
+    assert job["rows"]["succeeded"] == count, job
+    call(connection, "DELETE", job["links"]["self"])
+    return datetime.fromisoformat(job["finished_at"]).timestamp() - started
+
+
+def call(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> Any:
+    """One request; its JSON. Ends the benchmark when it is refused."""
+    connection.request(method, path, body, headers or {})
+    response = connection.getresponse()
+    answer = response.read()
+    if response.status >= 400:
+        raise SystemExit(f"{response.status}: {answer.decode()}")
+    return json.loads(answer) if answer else None
+
+
+if __name__ == "__main__":
+    main()
