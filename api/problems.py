@@ -1,5 +1,6 @@
 """Errors as RFC 9457 `application/problem+json`. The one place where an exception gets an HTTP status."""
 
+import errno
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -129,6 +130,14 @@ def register(app: Flask) -> None:
     @app.errorhandler(ValidationError)
     def invalid(error: ValidationError) -> Response:
         return problem_response(from_validation(error))
+
+    @app.errorhandler(OSError)
+    def no_room(error: OSError) -> Response:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            return unexpected(error)
+        log.error("no room left for an upload: %s", error)
+        detail = "There is no room left on the server's disk for this file; its operator must make some."
+        return problem_response(ProblemError(503, "no_room", detail, headers={"Retry-After": "60"}))
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:

@@ -7,6 +7,7 @@ forked (so CUDA and the network's own threads are safe), and more workers are mo
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -108,10 +109,11 @@ def _register(engine: Engine, classifier: Classifier) -> int:
         )
 
     deadline = time.monotonic() + DATABASE_SECONDS
+    pause = threading.Event()
     while True:
         try:
             return run(engine, step)
         except UnavailableError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.5)
+            pause.wait(0.5)
