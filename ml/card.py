@@ -224,6 +224,7 @@ def _how_it_was_made(run: Run) -> list[str]:
         f"Targets: {1 - options.teacher_weight:.1f} x label + {options.teacher_weight:.1f} x out-of-fold probability "
         "of a TF-IDF model with logistic regression.",
         f"{options.epochs} epochs, at most {run.max_tokens} tokens, batch {options.batch}, "
-        f"learning rate {options.lr:g}, seed {options.seed}; in each epoch a crop of 2 to 30 words of {options.crop_share:.0%} of the texts.",
+        f"learning rate {options.lr:g}, seed {options.seed}; in each epoch a crop of 2 to 30 words of "
+        f"{options.crop_share:.0%} of the texts.",
         f"{run.figures.minutes:.0f} minutes. One seed was run: how much another would differ was not measured.",
     ]

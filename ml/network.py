@@ -69,7 +69,11 @@ def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float
         ModelError: transformers cannot load it.
     """
     from transformers import AutoConfig, AutoModel
+    from transformers.utils import logging
 
+    # Its bars and its report of layers that are not used here would drown what training has to say.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         config = AutoConfig.from_pretrained(base)
         # Dropout inside attention costs as much as the rest of the step on a CPU, and keeps the fast kernels away.

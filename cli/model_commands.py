@@ -1,0 +1,153 @@
+"""`rubrika train`, `rubrika evaluate`, `rubrika export`: make a model, measure it, write its graph.
+
+Everything heavy is imported inside the functions, so that `rubrika --help` stays quick and needs no torch.
+"""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+TRAINING_PACKAGES = ("torch", "transformers", "sklearn")
+
+
+def _require_training() -> None:
+    missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise click.ClickException(
+            f"Training needs {', '.join(missing)}: install what is missing by `make train-deps` "
+            "or `pip install -e '.[train]'`."
+        )
+
+
+def _categories(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_none_options = (
+    click.option("--none", "none_file", type=FILE, help="CSV or TSV with a column `text`: texts on no topic."),
+    click.option("--none-categories", default="", help="Of these, only rows whose `category` is in this list."),
+)
+
+
+def _with_none_options(command: Any) -> Any:
+    for option in reversed(_none_options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("data_dir", type=FOLDER)
+@click.option("--base", required=True, help="Encoder to start from: a folder, or a name on the model hub.")
+@click.option("-o", "--out", type=FOLDER, required=True, help="Model folder to write.")
+@click.option("--base-name", default="", help="Name of the base in the card, where --base is a folder.")
+@click.option("--base-licence", default="", help="Licence of the base, for the card.")
+@click.option("--name", default="rubrika-small", show_default=True, help="Name of the model.")
+@click.option("--version", default="1.0.0", show_default=True, help="Version of the model.")
+@click.option("--prefix", default="", help="Put before every text, as the base was trained (`passage: ` for e5).")
+@click.option("--pooling", type=click.Choice(["mean", "cls", "pooler"]), default="mean", show_default=True)
+@click.option("--max-tokens", type=click.IntRange(8), default=256, show_default=True, help="Longest input.")
+@click.option("--epochs", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate of the encoder.")
+@click.option("--teacher-weight", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of TF-IDF.")
+@click.option("--crop-share", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Crops an epoch.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_with_none_options
+def train(data_dir: Path, out: Path, none_file: Path | None, none_categories: str, **options: Any) -> None:
+    """Train a model on DATA_DIR, a folder of CSV files, one per topic, and write a model folder.
+
+    The name of a file is the id of its topic. Columns: doc_text, and if there are any image2text and speech2text.
+    """
+    _require_training()
+    from ml.errors import MlError
+    from ml.train import TrainOptions
+    from ml.train import train as run
+
+    try:
+        run(data_dir, out, TrainOptions(**options), none_file, _categories(none_categories), say=click.echo)
+    except MlError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@click.command()
+@click.argument("model_dir", type=FOLDER)
+@click.argument("data_dir", type=FOLDER)
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "validation", "all"]),
+    default="auto",
+    show_default=True,
+    help="auto: the posts that training held back, where the data is the same as then; else all.",
+)
+@click.option("--json", "json_file", type=FILE, help="Write the figures to this file too.")
+@click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all.")
+@click.option("--cache-dir", type=FOLDER, help="Where graphs are kept between starts.")
+@_with_none_options
+def evaluate(
+    model_dir: Path,
+    data_dir: Path,
+    split: str,
+    json_file: Path | None,
+    none_file: Path | None,
+    none_categories: str,
+    **load: Any,
+) -> None:
+    """Measure MODEL_DIR on DATA_DIR, a folder of CSV files, one per topic."""
+    from ml.classifier import Classifier
+    from ml.errors import MlError
+    from ml.evaluate import evaluate as measure
+    from ml.evaluate import table
+
+    try:
+        report = measure(
+            Classifier.load(model_dir, **load),
+            model_dir,
+            data_dir,
+            split=split,
+            none_file=none_file,
+            none_categories=_categories(none_categories),
+        )
+    except MlError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(table(report))
+    if json_file is not None:
+        content = json.dumps(dataclasses.asdict(report), ensure_ascii=False, indent=1)
+        try:
+            json_file.write_text(content + "\n", encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"{json_file} cannot be written: {error.strerror}.") from error
+
+
+@click.command()
+@click.argument("model_dir", type=FOLDER)
+@click.option("-o", "--out", type=FILE, default=Path("model.onnx"), show_default=True, help="File to write.")
+def export(model_dir: Path, out: Path) -> None:
+    """Write the network of MODEL_DIR as an ONNX file, for other runtimes.
+
+    Inputs `input_ids` and `attention_mask`, int64 (batch, length); output `logits`, float32 (batch, topics), before
+    calibration. Rubrika itself needs no such file: it makes its own on first use.
+    """
+    from ml import artifact, graph
+    from ml.errors import MlError
+
+    try:
+        graph.write(artifact.read(model_dir), out)
+    except MlError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written: {error.strerror}.") from error
+    click.echo(f"wrote {out}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+COMMANDS = [train, evaluate, export]

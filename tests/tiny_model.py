@@ -1,0 +1,125 @@
+"""A complete model folder in a fraction of a second and without torch: a random BERT of two thin layers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from ml import artifact
+from ml.data import DEFAULT_NAMES
+
+HIDDEN, LAYERS, HEADS, WIDE, POSITIONS = 16, 2, 4, 32, 64
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TEXTS = (
+    "Сборная выиграла матч и вышла в финал чемпионата по футболу",
+    "Смешной анекдот про кота и собаку, все смеются до слёз",
+    "Скидка на всё, купите сейчас, промокод на доставку в подарок",
+    "Подпишитесь на канал, ставьте лайки, новый блогер в сети",
+    "Президент подписал закон, выборы в парламент и министр",
+    "Моя семья и дети гуляют, день рождения мамы, люблю вас",
+)
+
+
+def make_tiny_model(folder: Path, *, seed: int = 0, max_tokens: int = 32, pooling: str = "mean") -> Path:
+    """Write a model folder with the default topics and random weights to `folder` and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    tokenizer = make_wordpiece()
+    config = make_config(tokenizer.get_vocab_size())
+    save_file(_weights(config, len(DEFAULT_NAMES), rng), folder / artifact.WEIGHTS)
+    artifact.write_json(folder / artifact.CONFIG, config)
+    tokenizer.save(str(folder / artifact.TOKENIZER))
+    topics = [
+        {"id": topic, "name": ru, "name_en": en, "threshold": 0.5, "calibration": {"slope": 1.0, "intercept": 0.0}}
+        for topic, (ru, en) in DEFAULT_NAMES.items()
+    ]
+    settings = {"name": "tiny", "version": "0.0.1", "topics": topics, "pooling": pooling, "max_tokens": max_tokens}
+    artifact.write_json(folder / artifact.SETTINGS, {"format": artifact.FORMAT, "prefix": "", **settings})
+    artifact.write_json(folder / artifact.CARD, {"base": "random", "limits": ["for tests"]})
+    artifact.write_manifest(folder)
+    return folder
+
+
+def make_wordpiece() -> Tokenizer:
+    """Return a WordPiece tokenizer, as rubert-like checkpoints have, trained on a handful of sentences."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=SPECIAL, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return tokenizer
+
+
+def make_config(vocabulary: int) -> dict[str, Any]:
+    """Return the `config.json` of the tiny BERT."""
+    return {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": WIDE,
+        "max_position_embeddings": POSITIONS,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": 0,
+    }
+
+
+def make_base(folder: Path) -> Path:
+    """Write a base to train from, tokenizer and configuration with random weights, as a hub folder looks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_wordpiece()
+    config = make_config(tokenizer.get_vocab_size())
+    weights = _weights(config, 1, np.random.default_rng(0))
+    prefix = "encoder."
+    encoder = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+    save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": POSITIONS, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def _weights(config: dict[str, Any], topics: int, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    weights: dict[str, np.ndarray[Any, Any]] = {}
+
+    def matrix(name: str, *shape: int) -> None:
+        weights[name] = (rng.standard_normal(shape) * 0.3).astype(np.float16)
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        matrix(f"{name}.weight", outputs, inputs)
+        matrix(f"{name}.bias", outputs)
+
+    def norm(name: str) -> None:
+        weights[f"{name}.weight"] = (1 + rng.standard_normal(HIDDEN) * 0.1).astype(np.float16)
+        matrix(f"{name}.bias", HIDDEN)
+
+    matrix("encoder.embeddings.word_embeddings.weight", config["vocab_size"], HIDDEN)
+    matrix("encoder.embeddings.position_embeddings.weight", POSITIONS, HIDDEN)
+    matrix("encoder.embeddings.token_type_embeddings.weight", 2, HIDDEN)
+    norm("encoder.embeddings.LayerNorm")
+    for layer in range(LAYERS):
+        name = f"encoder.encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            linear(f"{name}.attention.self.{part}", HIDDEN, HIDDEN)
+        linear(f"{name}.attention.output.dense", HIDDEN, HIDDEN)
+        norm(f"{name}.attention.output.LayerNorm")
+        linear(f"{name}.intermediate.dense", WIDE, HIDDEN)
+        linear(f"{name}.output.dense", HIDDEN, WIDE)
+        norm(f"{name}.output.LayerNorm")
+    linear("encoder.pooler.dense", HIDDEN, HIDDEN)
+    linear("head", topics, HIDDEN)
+    return weights
