@@ -1,8 +1,10 @@
 """Posts to measure with: those of a folder of labelled CSVs, or made-up ones of the same lengths."""
 
 import csv
+import io
 import math
 import random
+import re
 from pathlib import Path
 
 FIELDS = ("doc_text", "image2text", "speech2text")
@@ -10,38 +12,10 @@ MEDIAN_WORDS = 57
 SIGMA = 0.95
 """Of a log-normal: median 57 words, 90th percentile about 200, as real posts have."""
 
-_SYLLABLES = [
-    "ба",
-    "ве",
-    "ги",
-    "до",
-    "жу",
-    "за",
-    "ки",
-    "ла",
-    "мо",
-    "ну",
-    "по",
-    "ра",
-    "со",
-    "та",
-    "фу",
-    "хо",
-    "ца",
-    "че",
-    "ша",
-    "ще",
-    "эл",
-    "ют",
-    "как",
-    "ст",
-    "пр",
-    "кр",
-    "нов",
-    "ский",
-    "ние",
-    "ость",
-]
+_SYLLABLES = re.findall(
+    r"\S+",
+    "ба ве ги до жу за ки ла мо ну по ра со та фу хо ца че ша ще эл ют как ст пр кр нов ский ние ость",
+)
 
 
 def read_posts(folder: Path | None, count: int, seed: int = 1) -> list[dict[str, str]]:
@@ -61,8 +35,6 @@ def read_posts(folder: Path | None, count: int, seed: int = 1) -> list[dict[str,
 
 def as_csv(posts: list[dict[str, str]]) -> bytes:
     """The posts as a CSV file in UTF-8."""
-    import io
-
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS)
     writer.writeheader()

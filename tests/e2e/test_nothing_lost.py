@@ -6,14 +6,18 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 import redis
 
 from jobs.bell import DRAIN_TASK, QUEUE, celery_app
+from jobs.migrate import upgrade
+from local.postgres import EmbeddedPostgres
 from local.valkey import EmbeddedValkey
 from tests.e2e.service import V1, Service
 from tests.fake_classifier import expected
@@ -187,6 +191,42 @@ def test_a_redis_wiped_at_half_of_a_file_costs_nothing(service: Service, own_val
     assert service.wait_finished(job)["status"] == "succeeded"
     assert_whole(service.rows(job), texts)
     assert service.classify({"text": "и дальше"}, wait=20).status == 200
+
+
+@pytest.fixture
+def own_postgres(service: Service, open_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A Postgres that the test may restart; the service uses it."""
+    server = EmbeddedPostgres(open_folder)
+    server.start()
+    upgrade(server.url)
+    service.settings = replace(service.settings, database_url=server.url)
+    yield server
+    service.stop()
+    server.stop()
+
+
+def test_a_postgres_that_drops_everybody_and_restarts_costs_only_time(
+    service: Service, own_postgres: EmbeddedPostgres
+) -> None:
+    texts, data = posts(500)
+    service.start_all(FAKE_SECONDS="0.004")
+    job = service.upload(data)
+    statuses = set()
+    for _ in range(15):
+        with closing(psycopg2.connect(own_postgres.dsn_of("postgres"))) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND datname = 'rubrika'"
+            )
+        statuses |= {service.classify({"text": "между делом"}).status, service.get(f"{V1}/jobs").status}
+    own_postgres.stop()
+    statuses |= {service.classify({"text": "пока базы нет"}).status, service.get(f"{V1}/jobs").status}
+    assert 503 in statuses
+    own_postgres.start()
+    assert service.wait_finished(job)["status"] == "succeeded"
+    assert_whole(service.rows(job), texts)
+    statuses.add(service.classify({"text": "и дальше"}, wait=20).status)
+    assert statuses <= {200, 202, 503}
 
 
 def test_a_stopping_api_finishes_the_requests_in_work(service: Service) -> None:
