@@ -48,7 +48,7 @@ def _with_none_options(command: Any) -> Any:
 @click.option("-o", "--out", type=FOLDER, required=True, help="Model folder to write.")
 @click.option("--base-name", default="", help="Name of the base in the card, where --base is a folder.")
 @click.option("--base-licence", default="", help="Licence of the base, for the card.")
-@click.option("--name", default="rubrika-small", show_default=True, help="Name of the model.")
+@click.option("--name", default="", help="Name of the model; default: the name of the folder it is written to.")
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the model.")
 @click.option("--prefix", default="", help="Put before every text, as the base was trained (`passage: ` for e5).")
 @click.option("--pooling", type=click.Choice(["mean", "cls", "pooler"]), default="mean", show_default=True)
@@ -73,7 +73,14 @@ def train(data_dir: Path, out: Path, none_file: Path | None, none_categories: st
     from ml.train import train as run
 
     try:
-        run(data_dir, out, TrainOptions(**options), none_file, _categories(none_categories), say=click.echo)
+        run(
+            data_dir,
+            out,
+            TrainOptions(**{**options, "name": options["name"] or out.resolve().name}),
+            none_file,
+            _categories(none_categories),
+            say=click.echo,
+        )
     except MlError as error:
         raise click.ClickException(str(error)) from error
 

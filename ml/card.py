@@ -126,12 +126,13 @@ def card(run: Run) -> dict[str, Any]:
     """Return the content of `card.json`."""
     options = asdict(run.options)
     # Folders and machines are not part of what a model is; the base is named as the world knows it.
-    base = options.pop("base_name") or Path(options.pop("base")).name
-    for machine in ("base", "device", "threads", "name", "version"):
-        options.pop(machine, None)
+    base, base_name = options.pop("base"), options.pop("base_name")
+    base_name = base_name or (Path(base).resolve().name if Path(base).is_dir() else base)
+    for machine in ("device", "threads", "name", "version"):
+        options.pop(machine)
     figures = run.figures
     return {
-        "base": base,
+        "base": base_name,
         "base_licence": options.pop("base_licence") or "not stated",
         "licence": "as the base's; no licence is stated for the training posts",
         "language": "ru",

@@ -81,7 +81,8 @@ def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float
             config.attention_probs_dropout_prob = attention_dropout
         encoder = AutoModel.from_pretrained(base, config=config, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise ModelError(f"transformers cannot load {base!r} as an encoder: {error}") from error
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"transformers cannot load {base!r} as an encoder: {reason}") from error
     return TopicNetwork(encoder, pooling, topics)
 
 
@@ -92,6 +93,13 @@ def from_config(config_folder: Path, pooling: Pooling, topics: int) -> TopicNetw
     config = AutoConfig.from_pretrained(config_folder)
     with torch.device("cpu"):
         return TopicNetwork(AutoModel.from_config(config, dtype=torch.float32), pooling, topics)
+
+
+def longest_input(config: Any) -> int:
+    """Return the number of tokens, special ones included, that an encoder of this configuration can read."""
+    positions = int(getattr(config, "max_position_embeddings", 512))
+    # RoBERTa and its kin number positions from the one after the padding id.
+    return positions - config.pad_token_id - 1 if "roberta" in config.model_type else positions
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -45,12 +45,13 @@ def compose(post: Post, max_chars: int | None = None) -> str:
 
     Args:
         post: the post.
-        max_chars: read no more than about so many characters of each field, so that a huge text costs no more than a
-            long one. The result is longer than `max_chars` only if something was left out or will be.
+        max_chars: keep no more than about so many characters of each field, so that a huge text costs no more than a
+            long one. Where something is left out, the result is longer than `max_chars`.
     """
     # One character more than the limit is kept, so that the caller can see by the length that something is missing.
+    # Cleaning comes first: a page of spaces before a text must not push it out.
     end = None if max_chars is None else max_chars + 1
-    doc, image, speech = (clean(text[:end]) for text in (post.doc_text, post.image2text, post.speech2text))
+    doc, image, speech = (clean(text)[:end] for text in (post.doc_text, post.image2text, post.speech2text))
     parts = [doc]
     if image:
         parts.append(f"{IMAGE_MARKER} {image}")

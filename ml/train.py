@@ -37,7 +37,7 @@ class TrainOptions:
     """Everything that a run depends on, besides its data."""
 
     base: str
-    name: str = "rubrika-small"
+    name: str = "model"
     version: str = "1.0.0"
     base_name: str = ""
     base_licence: str = ""
@@ -105,7 +105,7 @@ def train(
     device = _prepare_torch(options)
     net = network.from_base(options.base, options.pooling, len(posts.topics), options.attention_dropout).to(device)
     tokenizer = _tokenizer(options.base)
-    max_tokens = min(options.max_tokens, int(getattr(net.encoder.config, "max_position_embeddings", 512)))
+    max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
     encoder = TextEncoder(tokenizer, options.prefix, max_tokens)
     pad_id = net.encoder.config.pad_token_id or 0
 

@@ -1,0 +1,213 @@
+"""The classifier in its three steps: order, equal texts, failures that stay alone, calls within calls."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ml import artifact
+from ml.classifier import LENGTH_MULTIPLE, Classifier, Predictions
+from ml.errors import BackendError, ModelError
+from ml.posts import Post
+from tests.tiny_model import make_tiny_model
+
+WORDS = ("матч", "кот", "скидка", "канал", "закон", "мама", "финал", "дети")
+
+
+class CountingBackend:
+    """Logits that tell tokens apart without a network; refuses rows that hold the token `poison`."""
+
+    description = "counting"
+
+    def __init__(self, poison: int | None = None) -> None:
+        self.poison = poison
+        self.shapes: list[tuple[int, int]] = []
+
+    def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        self.shapes.append((input_ids.shape[0], input_ids.shape[1]))
+        if self.poison is not None and (input_ids == self.poison).any():
+            raise RuntimeError("this row is poison")
+        total = (input_ids * attention_mask).sum(axis=1) / 1000
+        return np.stack([total + topic for topic in range(6)], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def many_posts(count: int) -> list[Post]:
+    rng = np.random.default_rng(0)
+    return [Post(" ".join(rng.choice(WORDS, int(rng.integers(1, 25))))) for _ in range(count)]
+
+
+def classifier_with(folder: Path, backend: CountingBackend, batch_tokens: int = 128) -> Classifier:
+    return Classifier(artifact.read(folder), backend, batch_tokens)
+
+
+def assert_same(first: Predictions, second: Predictions) -> None:
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    np.testing.assert_array_equal(first.truncated, second.truncated)
+    assert first.failures == second.failures
+
+
+def test_every_post_gets_its_own_result_in_its_own_place(folder: Path) -> None:
+    classifier = classifier_with(folder, CountingBackend())
+    posts = many_posts(100)
+    together = classifier.predict(posts)
+    assert together.probabilities.shape == (100, 6)
+    assert together.probabilities.dtype == np.float32
+    for row, post in enumerate(posts):
+        np.testing.assert_array_equal(together.probabilities[row], classifier.predict([post]).probabilities[0])
+
+
+def test_batches_are_bounded_by_padded_tokens_and_lengths_are_rounded(folder: Path) -> None:
+    backend = CountingBackend()
+    classifier_with(folder, backend, batch_tokens=128).predict(many_posts(100))
+    assert all(rows * length <= 128 for rows, length in backend.shapes)
+    assert all(length % LENGTH_MULTIPLE == 0 for _, length in backend.shapes)
+    lengths = [length for _, length in backend.shapes]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_equal_texts_are_computed_once(folder: Path) -> None:
+    backend = CountingBackend()
+    posts = [Post("матч"), Post("кот"), Post("матч "), Post("матч")] * 5
+    predictions = classifier_with(folder, backend).predict(posts)
+    assert sum(rows for rows, _ in backend.shapes) == 2
+    np.testing.assert_array_equal(predictions.probabilities[0], predictions.probabilities[18])
+    assert (predictions.probabilities[0] != predictions.probabilities[1]).any()
+
+
+def test_one_bad_text_fails_alone(folder: Path) -> None:
+    classifier = classifier_with(folder, CountingBackend())
+    poison = int(classifier.prepare([Post("дети")]).ids[0][1])
+    bad = classifier_with(folder, CountingBackend(poison))
+    posts = [Post("матч"), Post("кот дети"), Post("скидка"), Post("кот дети")]
+    predictions = bad.predict(posts)
+    assert predictions.failures == dict.fromkeys((1, 3), "RuntimeError: this row is poison")
+    assert np.isnan(predictions.probabilities[[1, 3]]).all()
+    np.testing.assert_array_equal(predictions.probabilities[[0, 2]], classifier.predict(posts).probabilities[[0, 2]])
+
+
+def test_a_network_that_returns_no_numbers_is_a_failure(folder: Path) -> None:
+    class BrokenBackend(CountingBackend):
+        def run(
+            self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]
+        ) -> npt.NDArray[np.float32]:
+            return np.full((len(input_ids), 6), np.nan, dtype=np.float32)
+
+    predictions = classifier_with(folder, BrokenBackend()).predict([Post("матч")])
+    assert "not a number" in predictions.failures[0]
+
+
+def test_no_posts_are_no_error(folder: Path) -> None:
+    predictions = classifier_with(folder, CountingBackend()).predict([])
+    assert predictions.probabilities.shape == (0, 6)
+    assert predictions.truncated.shape == (0,)
+
+
+def test_long_posts_are_marked(folder: Path) -> None:
+    posts = [Post("матч"), Post("матч " * 100), Post("", "", "мама " * 100)]
+    assert classifier_with(folder, CountingBackend()).predict(posts).truncated.tolist() == [False, True, True]
+
+
+def test_between_batches_another_prediction_may_be_made(folder: Path) -> None:
+    classifier = classifier_with(folder, CountingBackend())
+    posts = many_posts(60)
+    inner: list[Predictions] = []
+    outer = classifier.compute(classifier.prepare(posts), lambda: inner.append(classifier.predict(posts[:7])))
+    assert len(inner) >= 3
+    assert_same(outer, classifier.predict(posts))
+    for one in inner:
+        assert_same(one, classifier.predict(posts[:7]))
+
+
+def test_what_between_batches_raises_ends_the_call(folder: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop() -> None:
+        raise StopError
+
+    classifier = classifier_with(folder, CountingBackend())
+    with pytest.raises(StopError):
+        classifier.compute(classifier.prepare(many_posts(60)), stop)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_every_backend_agrees_with_the_reference(
+    tmp_path: Path, backend: str, pooling: str, reference: Callable[[Path, list[Post]], npt.NDArray[np.float32]]
+) -> None:
+    folder = make_tiny_model(tmp_path / "model", pooling=pooling)
+    posts = [*many_posts(12), Post("Гол!", "счёт", "мама"), Post("")]
+    classifier = Classifier.load(folder, backend=backend, device="cpu", threads=1, cache_dir=tmp_path / "cache")
+    classifier.warm_up()
+    predictions = classifier.predict(posts)
+    assert not predictions.failures
+    # A processor with bfloat16 computes in it, with about three digits.
+    np.testing.assert_allclose(predictions.probabilities, reference(folder, posts), atol=2e-2 if _bf16() else 1e-5)
+
+
+@pytest.fixture
+def reference() -> Callable[[Path, list[Post]], npt.NDArray[np.float32]]:
+    """Probabilities by transformers' own forward pass, one text at a time and without padding."""
+
+    def compute(folder: Path, posts: list[Post]) -> npt.NDArray[np.float32]:
+        import torch
+        from safetensors.torch import load_file
+        from transformers import BertConfig, BertModel
+
+        model = artifact.read(folder)
+        weights = {name: tensor.float() for name, tensor in load_file(model.weights).items()}
+        encoder = BertModel(BertConfig(**model.config)).eval()
+        prefix = "encoder."
+        own = {name.removeprefix(prefix): one for name, one in weights.items() if name.startswith(prefix)}
+        encoder.load_state_dict(own, strict=True)
+        rows = []
+        for ids in _token_ids(model, posts):
+            with torch.inference_mode():
+                output = encoder(input_ids=torch.tensor([ids]))
+                states = output.last_hidden_state[0]
+                pooled = {"mean": states.mean(0), "cls": states[0], "pooler": output.pooler_output[0]}[model.pooling]
+                rows.append(torch.sigmoid(weights["head.weight"] @ pooled + weights["head.bias"]).numpy())
+        return np.stack(rows)
+
+    return compute
+
+
+def _token_ids(model: artifact.ModelFolder, posts: list[Post]) -> list[list[int]]:
+    prepared = Classifier(model, CountingBackend()).prepare(posts)
+    return [prepared.ids[text].tolist() for text in prepared.text_of]
+
+
+def _bf16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text(encoding="utf-8")
+
+
+def test_graphs_are_kept_and_found_again(tmp_path: Path, folder: Path) -> None:
+    def load() -> None:
+        Classifier.load(folder, backend="onnxruntime", device="cpu", threads=1, cache_dir=tmp_path)
+
+    load()
+    (graph,) = tmp_path.glob("*.onnx")
+    written = graph.stat().st_mtime_ns
+    load()
+    assert [entry.stat().st_mtime_ns for entry in tmp_path.glob("*.onnx")] == [written]
+
+
+def test_what_cannot_be_run_is_refused_in_a_sentence(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(BackendError, match="must be one of"):
+        Classifier.load(folder, backend="abacus", cache_dir=tmp_path)
+    with pytest.raises(BackendError, match="runs in torch, not in openvino"):
+        Classifier.load(folder, backend="openvino", device="cuda", cache_dir=tmp_path)
+    strange = make_tiny_model(tmp_path / "strange")
+    config = (strange / artifact.CONFIG).read_text(encoding="utf-8").replace('"bert"', '"gpt2"')
+    (strange / artifact.CONFIG).write_text(config, encoding="utf-8")
+    artifact.write_manifest(strange)
+    with pytest.raises(ModelError, match="Use the torch backend"):
+        Classifier.load(strange, backend="openvino", cache_dir=tmp_path)

@@ -1,0 +1,118 @@
+"""Figures of merit, calibration and thresholds against values worked out by hand."""
+
+import numpy as np
+import pytest
+
+from ml import calibrate, metrics
+from ml.metrics import Floats
+
+
+def floats(*rows: list[float]) -> Floats:
+    return np.array(rows, dtype=np.float32)
+
+
+HALF = np.array([0.5, 0.5], dtype=np.float32)
+LABELS = floats([1, 0], [1, 1], [0, 1], [0, 0])
+PROBABILITIES = floats([0.9, 0.6], [0.4, 0.8], [0.1, 0.7], [0.2, 0.3])
+
+
+def test_f1_by_hand() -> None:
+    # First topic: 1 of 1 assigned is right, 1 of 2 found. Second: 2 of 3 assigned right, 2 of 2 found.
+    micro, macro = metrics.f1_scores(PROBABILITIES, LABELS, HALF)
+    assert micro == pytest.approx(2 * 3 / (4 + 4))
+    assert macro == pytest.approx((2 / 3 + 4 / 5) / 2)
+    rows = metrics.precision_recall_f1(PROBABILITIES, LABELS, HALF)
+    assert rows[0].tolist() == pytest.approx([1.0, 0.5, 2 / 3])
+    assert rows[1].tolist() == pytest.approx([2 / 3, 1.0, 4 / 5])
+
+
+def test_nothing_assigned_and_nothing_to_find_is_zero_and_no_warning() -> None:
+    nothing = np.zeros((3, 2), dtype=np.float32)
+    assert metrics.f1_scores(nothing, nothing, HALF) == (0.0, 0.0)
+    assert metrics.precision_recall_f1(nothing, nothing, HALF).sum() == 0
+    assert metrics.average_precision(nothing[:, 0], nothing[:, 0]) == 0
+    assert metrics.first_choice_right(nothing, nothing) == 0
+
+
+def test_average_precision_by_hand() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32)
+    assert metrics.average_precision(scores, np.array([1, 0, 1, 0], dtype=np.float32)) == pytest.approx(
+        0.5 * 1 + 0.5 * 2 / 3
+    )
+    # Equal scores are one step: whatever their order, half of what is found is right.
+    tied = np.full(4, 0.5, dtype=np.float32)
+    assert metrics.average_precision(tied, np.array([1, 0, 1, 0], dtype=np.float32)) == pytest.approx(0.5)
+
+
+def test_first_choice_subset_and_brier_by_hand() -> None:
+    # Posts with a topic: the first two and the third; the best topics are 0, 1, 1.
+    assert metrics.first_choice_right(PROBABILITIES, LABELS) == 1.0
+    assert metrics.first_choice_right(PROBABILITIES[:, ::-1], LABELS) == pytest.approx(1 / 3)
+    assert metrics.subset_accuracy(PROBABILITIES, LABELS, HALF) == 0.5
+    assert metrics.brier(floats([0.5, 1.0]), floats([1.0, 1.0])) == pytest.approx(0.125)
+
+
+def test_off_topic_counts_posts_and_not_topics() -> None:
+    assert metrics.off_topic_share(floats([0.9, 0.9], [0.1, 0.1], [0.1, 0.5], [0, 0]), HALF) == 0.5
+
+
+def test_calibration_error_by_hand() -> None:
+    probabilities = floats([0.1], [0.3], [0.7], [0.9])
+    labels = floats([0], [1], [1], [1])
+    # Two bins of two: means 0.2 against 0.5, and 0.8 against 1.
+    assert metrics.calibration_error(probabilities, labels, bins=2) == pytest.approx((0.3 + 0.2) / 2)
+    assert metrics.calibration_error(floats([0.25]), floats([1]), bins=15) == pytest.approx(0.75)
+
+
+def test_sigmoid_holds_at_the_extremes() -> None:
+    values = calibrate.sigmoid(np.array([-1e6, 0, 1e6], dtype=np.float32))
+    assert values.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_platt_finds_the_parameters_that_made_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, 20_000).astype(np.float32)
+    labels = (rng.random(20_000) < calibrate.sigmoid(0.5 * logits - 1)).astype(np.float32)
+    slope, intercept = calibrate.platt(logits, labels)
+    assert slope == pytest.approx(0.5, abs=0.03)
+    assert intercept == pytest.approx(-1.0, abs=0.06)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_platt_leaves_a_topic_alone_that_teaches_nothing(label: float) -> None:
+    assert calibrate.platt(np.array([1, 2], dtype=np.float32), np.full(2, label, dtype=np.float32)) == (1.0, 0.0)
+
+
+def test_platt_stays_finite_where_labels_are_separable() -> None:
+    slope, intercept = calibrate.platt(
+        np.array([-30, -20, 20, 30], dtype=np.float32), np.array([0, 0, 1, 1], dtype=np.float32)
+    )
+    assert calibrate.SLOPE_RANGE[0] <= slope <= calibrate.SLOPE_RANGE[1]
+    assert np.isfinite(intercept)
+
+
+def test_the_best_threshold_by_hand() -> None:
+    probabilities = np.array([0.9, 0.8, 0.4, 0.3, 0.1], dtype=np.float32)
+    labels = np.array([1, 1, 1, 0, 0], dtype=np.float32)
+    assert calibrate.best_threshold(probabilities, labels) == pytest.approx(0.35)
+    # Equal probabilities cannot be parted: taking all three of 0.5 (F1 0.8) beats taking none of them.
+    tied = np.array([0.5, 0.5, 0.5, 0.2], dtype=np.float32)
+    assert calibrate.best_threshold(tied, np.array([1, 0, 1, 0], dtype=np.float32)) == pytest.approx(0.35)
+
+
+def test_thresholds_without_a_positive_label_assign_nothing_likely() -> None:
+    highest = calibrate.THRESHOLD_RANGE[1]
+    assert calibrate.best_threshold(np.array([0.3, 0.6], dtype=np.float32), np.zeros(2, dtype=np.float32)) == highest
+
+
+def test_cross_fitting_measures_posts_that_did_not_choose_the_thresholds() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1, (60, 3)).astype(np.float32)
+    labels = (rng.random((60, 3)) < 0.3).astype(np.float32)
+    fitted = calibrate.fit(logits, labels)
+    flattering = metrics.summary(fitted.probabilities(logits), labels, fitted.threshold)
+    honest = calibrate.cross_fit(logits, labels, metrics.summary, repeats=20, seed=0)
+    # The logits know nothing of the labels, so whatever the same posts seem to gain is luck.
+    assert honest["micro_f1"][0] < flattering["micro_f1"]
+    assert honest["micro_f1"][1] > 0
+    assert honest == calibrate.cross_fit(logits, labels, metrics.summary, repeats=20, seed=0)
