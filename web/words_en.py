@@ -209,7 +209,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "card.training": "Training",
     "card.per_topic": "By topic",
     "service.postgres": "Database (PostgreSQL)",
-    "service.redis": "Bell (Redis)",
+    "service.redis": "Signals to workers (Redis)",
     "service.worker": "Workers",
     "service.ok": "running",
     "service.down": "not answering",

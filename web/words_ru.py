@@ -214,7 +214,7 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "card.training": "Обучение",
     "card.per_topic": "По темам",
     "service.postgres": "База данных (PostgreSQL)",
-    "service.redis": "Звонок (Redis)",
+    "service.redis": "Сигналы обработчикам (Redis)",
     "service.worker": "Обработчики",
     "service.ok": "работает",
     "service.down": "не отвечает",

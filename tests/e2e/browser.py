@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 
@@ -64,3 +64,22 @@ class Watch:
     def _complain(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
             self.complaints.append(text)
+
+
+def csv(*texts: str) -> bytes:
+    """A file of posts with a column of its own, `author`."""
+    quoted = ('"' + text.replace('"', '""') + '"' for text in texts)
+    return ("doc_text,author\n" + "".join(f"{text},user{number}\n" for number, text in enumerate(quoted, 1))).encode()
+
+
+def choose(page: Page, data: bytes, name: str = "посты.csv") -> None:
+    """Choose a file on the page of files, without sending it."""
+    page.goto("/files")
+    page.locator("#file").set_input_files({"name": name, "mimeType": "text/csv", "buffer": data})
+
+
+def send_file(page: Page, data: bytes, name: str = "посты.csv") -> None:
+    """Send a file as a person does, up to the page of its job."""
+    choose(page, data, name)
+    page.get_by_role("button", name="Отправить").click()
+    page.wait_for_url("**/jobs/*")

@@ -1,11 +1,14 @@
 """Fixtures for tests on real processes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from jobs.settings import Settings
+from tests.e2e.browser import CHROMIUM, Watch, open_browser
 from tests.e2e.service import Service
 
 
@@ -17,3 +20,35 @@ def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
     made = Service(settings, logs)
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, started once for a file of tests."""
+    if not CHROMIUM.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{CHROMIUM} is missing; with CI set that is a failure")
+        pytest.skip(f"{CHROMIUM} is missing (apt install chromium)")
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
+    """A visitor who was never here before. Locale and colours of the machine are those of no real one on purpose."""
+    made = browser.new_context(base_url=service.url, locale="de-DE", viewport={"width": 1280, "height": 900})
+    made.set_default_timeout(20_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watch(context: BrowserContext, service: Service) -> Watch:
+    """What the pages of the visitor ask for and complain of."""
+    return Watch(service.url).over(context)
+
+
+@pytest.fixture
+def page(context: BrowserContext, watch: Watch) -> Page:
+    """An empty page that is watched."""
+    return context.new_page()

@@ -168,10 +168,15 @@ async function loadTopics() {
     if (!attempt && !resultPlace.hasChildNodes()) {
       const noModel = error.status === 404;
       noticePlace.replaceChildren(
-        noModel ? notice("warning", t("model.missing"), [t("model.missing_words")]) : problemNotice(error),
+        noModel ? notice("warning", t("model.missing"), [t("model.missing_words")]) : problemNotice(error, [button(t("retry"), retryTopics)]),
       );
     }
   }
+}
+
+function retryTopics() {
+  noticePlace.replaceChildren();
+  loadTopics();
 }
 
 form.addEventListener("submit", (event) => {
