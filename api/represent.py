@@ -125,10 +125,12 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
         "links": {
             "self": base,
             "results": f"{base}/results",
+            "summary": f"{base}/summary",
             "csv": f"{base}/results.csv",
             "ndjson": f"{base}/results.ndjson",
             "json": f"{base}/results.json",
             "cancel": f"{base}/cancel",
+            "retry": f"{base}/retry",
         },
     }
 

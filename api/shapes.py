@@ -72,6 +72,14 @@ class ExportQuery(BaseModel):
     raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
 
 
+class ThresholdsQuery(BaseModel):
+    """Thresholds of the caller's own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    thresholds: str | None = Field(None, max_length=2000, description="assign anew: `sport:0.5,ads:0.3`")
+
+
 class TopicOut(BaseModel):
     """A topic of the active model."""
 
@@ -178,6 +186,72 @@ class ResultOut(BaseModel):
     assigned: list[str]
     truncated: bool
     error: RowErrorOut | None
+
+
+class PreviewRow(BaseModel):
+    """A row as it would be read."""
+
+    row: int
+    custom_id: str | None
+    doc_text: str
+    image2text: str
+    speech2text: str
+    columns: dict[str, Any]
+    error: RowErrorOut | None
+
+
+class PreviewError(RowErrorOut):
+    """A row that could not be classified."""
+
+    row: int
+
+
+class PreviewOut(BaseModel):
+    """How a file would be read, and its first rows."""
+
+    format: str
+    encoding: str
+    delimiter: str | None
+    columns: list[str]
+    mapping: dict[str, str] = Field(description="which column is which field")
+    guessed: bool = Field(description="the column of texts was guessed from its name")
+    rows: list[PreviewRow]
+    errors: list[PreviewError]
+
+
+class TopicSummaryOut(BaseModel):
+    """One topic over all computed rows."""
+
+    topic: str
+    assigned: int
+    mean_probability: float | None
+    histogram: list[int] = Field(description="rows by probability, in 20 equal bins from 0 to 1")
+
+
+class PairOut(BaseModel):
+    """How many rows two topics are assigned to together."""
+
+    topics: list[str]
+    rows: int
+
+
+class FailuresOut(BaseModel):
+    """How many rows failed for one reason."""
+
+    code: str
+    rows: int
+
+
+class SummaryOut(BaseModel):
+    """A file as a whole, as far as it is computed."""
+
+    model: str
+    computed: int
+    none_assigned: int = Field(description="rows on none of the topics")
+    truncated: int
+    topics: list[TopicSummaryOut]
+    pairs: list[PairOut]
+    failures: list[FailuresOut]
 
 
 class ResultsOut(BaseModel):

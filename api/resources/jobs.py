@@ -29,7 +29,7 @@ MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson
 
 blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="Files", description="Files of posts")])
 
-_FILE_BODY = {
+FILE_BODY = {
     "content": {
         "multipart/form-data": {
             "schema": {
@@ -59,7 +59,7 @@ _FILE_BODY = {
     "as query parameters). The file is read as a whole before the answer: one that cannot be read is 422 with the "
     "place, and nothing is stored; a row that cannot be read is recorded as failed and the rest goes on.",
     responses=documented(409, 413, 415, s202=JobOut),
-    openapi_extensions={"requestBody": _FILE_BODY},
+    openapi_extensions={"requestBody": FILE_BODY},
 )
 def upload() -> Response:
     ctx = context()
@@ -77,7 +77,7 @@ def upload() -> Response:
                 OWNER,
                 JobKind.FILE,
                 filename=received.display_name,
-                layout=_layout(reader),
+                layout=layout_of(reader),
                 idempotency=_idempotency(received),
             ),
             _texts(reader),
@@ -212,10 +212,10 @@ def _job(ctx: Context, job_id: str) -> Job:
 
 
 def _resource(ctx: Context, job: Job) -> dict[str, Any]:
-    return job_resource(job, ctx.models.by_id(job.model_id), _expires(ctx, job))
+    return job_resource(job, ctx.models.by_id(job.model_id), expires_at(ctx, job))
 
 
-def _expires(ctx: Context, job: Job) -> str | None:
+def expires_at(ctx: Context, job: Job) -> str | None:
     """When the partition of the job's day is dropped: at the end of the last day that is kept."""
     days = ctx.settings.retention_days
     if not days:
@@ -240,7 +240,8 @@ def _states(text: str | None) -> list[JobState]:
         raise bad_input("status", "unknown_status", f"A status is one of {', '.join(JobState)}.") from error
 
 
-def _layout(reader: FileReader) -> dict[str, Any]:
+def layout_of(reader: FileReader) -> dict[str, Any]:
+    """How a file is read, as it is stored with its job and shown."""
     layout = reader.layout
     return {
         "format": layout.format,

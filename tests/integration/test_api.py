@@ -443,6 +443,52 @@ def test_a_running_job_tells_its_rate(client: FlaskClient, worker: Worker) -> No
     assert client.get(job["links"]["self"]).get_json()["rows_per_second"] > 0
 
 
+def test_a_preview_shows_what_would_be_read_and_stores_nothing(client: FlaskClient) -> None:
+    data = "Пост;автор\nБольшой матч;Иван\n  ;Пётр\n".encode("cp1251") + "ещё;Анна\n".encode("cp1251") * 30
+    answer = client.post(f"{V1}/jobs/preview", data={"file": (io.BytesIO(data), "a.csv")})
+    assert answer.status_code == 200, answer.text
+    body = answer.get_json()
+    assert (body["format"], body["encoding"], body["delimiter"], body["guessed"]) == ("csv", "windows-1251", ";", True)
+    assert (body["columns"], body["mapping"]) == (["Пост", "автор"], {"doc_text": "Пост"})
+    assert len(body["rows"]) == 20
+    assert (body["rows"][0]["doc_text"], body["rows"][0]["columns"]) == ("Большой матч", {"автор": "Иван"})
+    assert [(error["row"], error["code"]) for error in body["errors"]] == [(2, "empty_text")]
+    assert client.get(f"{V1}/jobs").get_json() == {"items": []}
+    assert_problem(client.post(f"{V1}/jobs/preview", data={"file": (io.BytesIO(b""), "a.csv")}), 422, "empty_file")
+
+
+def test_a_summary_counts_what_the_rows_say(client: FlaskClient, worker: Worker) -> None:
+    data = 'text\nматч раз\nдлинный матч\nтишина\n" "\nсломай\n'.encode()
+    job = upload(client, data).get_json()
+    worker.work()
+    found = client.get(job["links"]["summary"]).get_json()
+    assert (found["computed"], found["none_assigned"], found["truncated"]) == (3, 0, 1)
+    sport, humour, ads = found["topics"]
+    assert (sport["topic"], sport["assigned"]) == ("sport", 2)
+    assert sport["mean_probability"] == pytest.approx((0.9 + 0.9 + 0.1) / 3, abs=1e-5)
+    assert {number: rows for number, rows in enumerate(sport["histogram"]) if rows} == {2: 1, 17: 2}
+    assert (humour["assigned"], ads["assigned"]) == (0, 3)
+    assert {"topics": ["sport", "ads"], "rows": 2} in found["pairs"]
+    assert {(item["code"], item["rows"]) for item in found["failures"]} == {("empty_text", 1), ("model_failed", 1)}
+    stricter = client.get(f"{job['links']['summary']}?thresholds=ads:0.5").get_json()
+    assert (stricter["topics"][2]["assigned"], stricter["none_assigned"]) == (0, 1)
+
+
+def test_failed_rows_are_tried_again_as_a_new_job(client: FlaskClient, worker: Worker) -> None:
+    job = upload(client, 'id,text\n7,матч\n8,сломай\n9,"  "\n'.encode()).get_json()
+    assert_problem(client.post(job["links"]["retry"]), 409)
+    worker.work()
+    again = client.post(job["links"]["retry"])
+    assert again.status_code == 202, again.text
+    new = client.get(again.headers["Location"]).get_json()
+    assert (new["rows"]["total"], new["layout"]["retry_of"]) == (1, job["id"])
+    [row] = client.get(new["links"]["results"]).get_json()["items"]
+    assert (row["doc_text"], row["columns"]) == ("сломай", {"id": "8"})
+    fine = upload(client, CSV).get_json()
+    worker.work()
+    assert_problem(client.post(fine["links"]["retry"]), 409)
+
+
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
