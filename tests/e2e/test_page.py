@@ -28,7 +28,9 @@ def test_one_text_from_typing_to_its_permanent_page(service: Service, page: Page
 
     page.keyboard.type(SPORT)
     expect(page.locator("#count")).to_have_text("3 слова")
-    page.keyboard.press("Control+Enter")
+    with page.expect_response(f"**{V1}/classifications") as answer:
+        page.keyboard.press("Control+Enter")
+    assert answer.value.status == 200, "the answer to the first request should hold the result"
 
     bar = page.locator(".bar[data-topic=sport]")
     expect(page.locator(".verdict")).to_have_text("Тема: Спорт")
@@ -36,6 +38,7 @@ def test_one_text_from_typing_to_its_permanent_page(service: Service, page: Page
     share = f"{expected(SPORT) * 100:.1f}".replace(".", ",") + "\xa0%"
     expect(bar.locator(".bar-share")).to_have_text(share)
     expect(bar.locator(".bar-note")).to_have_text("присвоенапорог 50,0\xa0%")
+    expect(page.locator(".bar-name use")).to_have_attribute("href", "#icon-check-lg")
     expect(page.locator(".bar[data-topic=ads] .bar-note")).to_have_text("порог 50,0\xa0%")
     wait_until(lambda: abs(bar_width(page) - expected(SPORT)) < 0.01, what="the bar to be as long as it should")
     expect(page.get_by_label("Текст поста")).to_have_value(SPORT)

@@ -143,6 +143,11 @@ def test_the_real_network_answers_a_text_and_five_thousand_posts(
     expect(page.locator(".bar-share")).to_have_text(shares)
     expect(page.locator(".bar.assigned")).to_have_count(len(item["assigned"]))
 
+    page.goto("/")
+    page.get_by_label("Текст поста").fill("матч и скидка " * 100)
+    page.get_by_role("button", name="Определить темы").click()
+    expect(page.locator(".notice-title")).to_have_text("Текст прочитан не целиком")
+
     texts = [f"пост номер {number} про футбол и скидки" for number in range(5000)]
     send_file(page, csv(*texts))
     expect(page.locator("#state")).to_have_text("Готово", timeout=120_000)
