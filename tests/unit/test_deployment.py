@@ -2,7 +2,11 @@
 
 import importlib.metadata
 import re
+import subprocess
+import sys
+import sysconfig
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +168,26 @@ def test_each_image_holds_what_its_commands_import() -> None:
     shared = {"pyproject.toml", "README.md", "constraints.txt", "jobs", "cli"}
     assert copied_into("api") == shared | {"api", "web", "migrations", "worker"}
     assert copied_into("worker") == copied_into("worker-gpu") == shared | {"ml", "worker"}
+
+
+@pytest.mark.parametrize(
+    ("target", "modules"),
+    [("api", "api.server, jobs.migrate, worker.sweeper"), ("worker", "worker.main"), ("worker-gpu", "worker.main")],
+)
+def test_an_image_can_import_its_commands_with_what_it_holds(target: str, modules: str, tmp_path: Path) -> None:
+    for name in copied_into(target):
+        (tmp_path / name).symlink_to(PROJECT_ROOT / name)
+    # Without `site` the rest of the checkout, which is installed as editable, is not found.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import cli.main, {modules}"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{sysconfig.get_path('purelib')}:{sysconfig.get_path('platlib')}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_model_is_in_the_images_of_workers_alone() -> None:
