@@ -67,7 +67,7 @@ def summarise(connection: Connection, job: Job, model: Model, thresholds: Mappin
     ).all()
     failures = connection.execute(
         text("""
-            SELECT error_code, count(*) FROM results
+            SELECT error_code, count(*) AS rows FROM results
             WHERE job_id = :job AND day = :day AND error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
         """),
         values,
@@ -96,5 +96,5 @@ def summarise(connection: Connection, job: Job, model: Model, thresholds: Mappin
         truncated=sum(pattern.truncated for pattern in patterns),
         topics=tuple(topics),
         pairs=pairs,
-        failures=dict(row._tuple() for row in failures),
+        failures={row.error_code: row.rows for row in failures},
     )
