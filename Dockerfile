@@ -43,7 +43,7 @@ CMD ["worker"]
 # A worker on an NVIDIA GPU. The wheel of torch brings its CUDA libraries; the host brings the driver.
 FROM base AS worker-gpu
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN pip install --constraint constraints.txt '.[gpu]' transformers
+RUN pip install --constraint constraints.txt '.[gpu]'
 COPY jobs/ jobs/
 COPY cli/ cli/
 COPY ml/ ml/

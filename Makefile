@@ -33,10 +33,10 @@ bench: .venv/.default ## Measure: latency of one text, throughput of a file (res
 
 train-deps: .venv/.train ## Install what training needs (torch, transformers, scikit-learn)
 
-train: .venv/.train ## Train a model: make train ARGS="--data FOLDER --base MODEL --out FOLDER"
+train: .venv/.train ## Train a model: make train ARGS="DATA --base BASE --out MODEL"
 	@$(BIN)/rubrika train $(ARGS)
 
-evaluate: .venv/.train ## Measure a model: make evaluate ARGS="--data FOLDER --model FOLDER"
+evaluate: .venv/.train ## Measure a model: make evaluate ARGS="MODEL DATA"
 	@$(BIN)/rubrika evaluate $(ARGS)
 
 screenshots: .venv/.dev ## Take pictures of the page in a headless browser

@@ -21,6 +21,24 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 
 
+CODES = {
+    400: "bad_request",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    408: "request_timeout",
+    411: "length_required",
+    413: "request_entity_too_large",
+    415: "unsupported_media_type",
+    422: "invalid_input",
+    431: "header_fields_too_large",
+    500: "internal_error",
+    503: "unavailable",
+}
+"""Codes of problems that come from Flask itself. The names in `http` change with the version of Python."""
+
+
 class BadField(BaseModel):
     """One thing that is wrong with the input."""
 
@@ -116,7 +134,7 @@ def register(app: Flask) -> None:
             response = error.get_response()
             assert isinstance(response, Response)  # noqa: S101  (Flask's own redirects are)
             return response
-        code = HTTPStatus(status).name.lower()
+        code = CODES.get(status, "error")
         allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
         headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
         return problem_response(ProblemError(status, code, _sentence(error, status), headers=headers))

@@ -8,14 +8,21 @@ from sqlalchemy import Engine, text
 from jobs import reading
 from jobs.database import transaction
 from jobs.errors import ConflictError
-from jobs.records import Job, NewJob, NewText
+from jobs.records import Idempotency, Job, NewJob, NewText
 from jobs.states import TERMINAL_STATES, Lane
 from jobs.store import add_job
 
 PAGE = 1000
 
 
-def retry_failed(engine: Engine, owner: str, job_id: UUID, *, chunk_rows: int) -> UUID:
+def retry_failed(
+    engine: Engine,
+    owner: str,
+    job_id: UUID,
+    *,
+    chunk_rows: int,
+    idempotency: Idempotency | None = None,
+) -> UUID:
     """Make a job of the failed rows of a finished one, in their order and with their other columns; its id.
 
     Rows that could not be read at all (empty, broken, too long) would fail again and are left out. Raises
@@ -26,7 +33,7 @@ def retry_failed(engine: Engine, owner: str, job_id: UUID, *, chunk_rows: int) -
     if job.state not in TERMINAL_STATES:
         raise ConflictError("The job is not finished; retry it when it is.")
     layout = dict(job.layout) | {"retry_of": job_id.hex}
-    new = NewJob(owner, job.kind, filename=job.filename, layout=layout)
+    new = NewJob(owner, job.kind, filename=job.filename, layout=layout, idempotency=idempotency)
     try:
         return add_job(engine, new, _failed(engine, job), lane=Lane.BULK, chunk_rows=chunk_rows)[0]
     except ValueError as error:

@@ -2,7 +2,8 @@
 
 Each change of state is a conditional UPDATE: zero rows is an answer (somebody else was first), not an error. All
 functions run in the transaction of the connection that they are given and lock chunks before jobs, so that no two of
-them can wait for each other in a circle. What is only read is in `jobs.reading`.
+them can wait for each other in a circle. What is only read is in `jobs.reading`; how an owner stops or
+removes a job is in `jobs.ending`.
 """
 
 import json
@@ -14,11 +15,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine, text
 
 from jobs.copying import copy_in, escaped, json_field, real_array
-from jobs.database import run, transaction
-from jobs.errors import ConflictError, NotFoundError
+from jobs.database import transaction
+from jobs.errors import ConflictError
 from jobs.partitions import ensure_partitions, name_of
 from jobs.records import Chunk, Claim, ClaimedText, Idempotency, NewJob, NewText, Outcome, new_id
-from jobs.states import JobState, Lane
+from jobs.states import Lane
 
 _TEXT_COLUMNS = (
     "job_id", "row_no", "day", "doc_text", "image2text", "speech2text",
@@ -381,64 +382,6 @@ def settle(connection: Connection, jobs: Sequence[UUID]) -> list[UUID]:
             {"jobs": list(jobs)},
         ).scalars(),
     )
-
-
-# --- its owner changes their mind -----------------------------------------------------------------------------------
-
-
-def cancel(engine: Engine, owner: str, job_id: UUID) -> None:
-    """Stop a job: nothing more of it is claimed, finished rows stay, chunks in work are finished by their workers.
-
-    Cancelling twice is the same as once. Raises `NotFoundError`, and `ConflictError` when the job is finished.
-    """
-
-    def step(connection: Connection) -> None:
-        job = connection.execute(
-            text("SELECT state FROM jobs WHERE id = :job AND owner = :owner"),
-            {"job": job_id, "owner": owner},
-        ).one_or_none()
-        if job is None:
-            raise NotFoundError("There is no such job.")
-        connection.execute(
-            text("""
-                UPDATE chunks SET state = 'cancelled', finished_at = now()
-                WHERE (job_id, first_row) IN (
-                    SELECT job_id, first_row FROM chunks WHERE job_id = :job AND state = 'queued'
-                    FOR UPDATE SKIP LOCKED)
-            """),
-            {"job": job_id},
-        )
-        changed = connection.execute(
-            text("UPDATE jobs SET state = 'cancelling' WHERE id = :job AND state IN ('queued', 'running')"),
-            {"job": job_id},
-        ).rowcount
-        if not changed and job.state not in {JobState.CANCELLING, JobState.CANCELLED}:
-            raise ConflictError("The job is finished; there is nothing to cancel.")
-        settle(connection, [job_id])
-
-    run(engine, step)
-
-
-def delete(engine: Engine, owner: str, job_id: UUID) -> None:
-    """Remove a job and all its data. A worker that computes it finds its chunks gone and records nothing."""
-
-    def step(connection: Connection) -> None:
-        job = connection.execute(
-            text("SELECT day FROM jobs WHERE id = :job AND owner = :owner"),
-            {"job": job_id, "owner": owner},
-        ).one_or_none()
-        if job is None:
-            raise NotFoundError("There is no such job.")
-        for table in ("chunks", "jobs"):
-            column = "job_id" if table == "chunks" else "id"
-            connection.execute(text(f"DELETE FROM {table} WHERE {column} = :job"), {"job": job_id})
-        for table in ("results", "texts"):
-            connection.execute(
-                text(f"DELETE FROM {table} WHERE job_id = :job AND day = :day"),
-                {"job": job_id, "day": job.day},
-            )
-
-    run(engine, step)
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -8,9 +8,9 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
+from jobs.cores import available_cores
 from jobs.errors import StartError
 from jobs.settings import Settings
 from local import checks
@@ -105,16 +105,6 @@ def _processes(settings: Settings, commands: UpCommands, env: Mapping[str, str])
         *(Child(name, commands.worker, worker_env, StopOrder.WORKERS, grace=60.0) for name in names),
         Child("api", commands.api, env, StopOrder.API, grace=30.0),
     ]
-
-
-def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, or fewer where a container has a smaller share."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(bound, int(quota) // int(period)))
-    except (OSError, ValueError):  # No control groups, or no limit ("max").
-        return bound
 
 
 def _answers(url: str) -> bool:

@@ -13,8 +13,14 @@ from jobs.errors import UnavailableError
 log = logging.getLogger(__name__)
 
 
+MAX_BEAT_SECONDS = fleet.WORKER_ALIVE_SECONDS / 3
+
+
 class Heart:
-    """Beats every third of a lease while the process lives; a process that hangs as a whole stops beating with it."""
+    """Beats every third of a lease, or every five seconds, while the process lives.
+
+    A process that hangs as a whole stops beating with it.
+    """
 
     def __init__(self, engine: Engine, *, worker: str, model_id: int, device: str, lease_seconds: float) -> None:
         self._engine = engine
@@ -52,7 +58,7 @@ class Heart:
             self._leases.discard(lease)
 
     def _beat(self) -> None:
-        while not self._stopping.wait(self._lease_seconds / 3):
+        while not self._stopping.wait(min(self._lease_seconds / 3, MAX_BEAT_SECONDS)):
             try:
                 run(self._engine, self._one_beat)
             except UnavailableError as error:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from jobs import fleet
 from jobs.bell import DRAIN_TASK, QUEUE, Bell, celery_app
+from jobs.cores import available_cores
 from jobs.database import make_engine, run
 from jobs.errors import UnavailableError
 from jobs.records import Topic
@@ -37,7 +38,7 @@ def load_classifier(settings: Settings) -> Classifier:
         settings.model,
         device=settings.device,
         backend=settings.backend,
-        threads=settings.threads,
+        threads=settings.threads or available_cores(),
         cache_dir=settings.data_dir / "cache",
     )
     classifier.warm_up()

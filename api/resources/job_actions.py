@@ -3,14 +3,14 @@
 from itertools import islice
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.context import OWNER, context
 from api.files import Limits, open_file
 from api.problems import ProblemError
 from api.represent import job_resource
-from api.resources.common import documented, json_response, read_thresholds
+from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
 from api.resources.jobs import FILE_BODY, PATH, expires_at, layout_of
 from api.shapes import IdPath, JobOut, PreviewOut, SummaryOut, ThresholdsQuery
 from api.uploads import receive
@@ -100,7 +100,13 @@ def summary(path: IdPath, query: ThresholdsQuery) -> Response:
 )
 def retry(path: IdPath) -> Response:
     ctx = context()
-    job_id = retrying.retry_failed(ctx.engine, OWNER, parse_job_id(path.id), chunk_rows=ctx.settings.chunk_rows)
+    job_id = retrying.retry_failed(
+        ctx.engine,
+        OWNER,
+        parse_job_id(path.id),
+        chunk_rows=ctx.settings.chunk_rows,
+        idempotency=idempotency(fingerprint_of(request.path)),
+    )
     ctx.bell.ring()
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, OWNER, job_id)

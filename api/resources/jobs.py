@@ -19,7 +19,7 @@ from api.represent import cursor, job_resource, page, read_cursor, result_row, w
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
 from api.shapes import ExportQuery, IdPath, JobOut, JobsOut, JobsQuery, ResultsOut, ResultsQuery
 from api.uploads import Upload, receive
-from jobs import exporting, fleet, reading, store
+from jobs import ending, exporting, fleet, reading, store
 from jobs.database import transaction
 from jobs.records import Job, Model, NewJob, NewText, parse_job_id
 from jobs.states import TERMINAL_STATES, JobKind, JobState, Lane
@@ -134,7 +134,7 @@ def read(path: IdPath) -> BaseResponse:
 )
 def cancel(path: IdPath) -> Response:
     ctx = context()
-    store.cancel(ctx.engine, OWNER, parse_job_id(path.id))
+    ending.cancel(ctx.engine, OWNER, parse_job_id(path.id))
     return json_response(_resource(ctx, _job(ctx, path.id)), 202)
 
 
@@ -146,7 +146,7 @@ def cancel(path: IdPath) -> Response:
 def delete(path: IdPath) -> Response:
     ctx = context()
     job = _job(ctx, path.id)
-    store.delete(ctx.engine, OWNER, job.id)
+    ending.delete(ctx.engine, OWNER, job.id)
     return Response(status=204)
 
 

@@ -1,5 +1,6 @@
 """The network on a CPU by OpenVINO, in bfloat16 where the processor multiplies it natively, else in float32."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ class OpenVinoBackend:
     """
 
     def __init__(self, folder: ModelFolder, cache_dir: Path, threads: int = 0) -> None:
+        # OpenVINO reports its use to its makers when it is imported, unless the package that does so is not to be had.
+        # Nothing of ours calls anywhere; this is the switch that its own code looks at.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from jobs import fleet, partitions, reading, store, sweeping
+from jobs import ending, fleet, partitions, reading, store, sweeping
 from jobs.database import make_engine, run
 from jobs.errors import ConflictError, NotFoundError
 from jobs.migrate import differences, upgrade
@@ -253,8 +253,8 @@ def test_cancelling_keeps_finished_rows_and_waits_for_chunks_in_work(engine: Eng
     work(engine, model)
     held = run(engine, take)
     assert held is not None
-    store.cancel(engine, "me", job_id)
-    store.cancel(engine, "me", job_id)
+    ending.cancel(engine, "me", job_id)
+    ending.cancel(engine, "me", job_id)
     assert job_of(engine, job_id).state is JobState.CANCELLING
     assert run(engine, take) is None
     texts = run(engine, lambda c: store.read_texts(c, held))
@@ -263,7 +263,7 @@ def test_cancelling_keeps_finished_rows_and_waits_for_chunks_in_work(engine: Eng
     ]
     job = job_of(engine, job_id)
     assert (job.state, job.rows_succeeded) == (JobState.CANCELLED, 8)
-    store.cancel(engine, "me", job_id)
+    ending.cancel(engine, "me", job_id)
     assert recorded(engine, job_id) == list(range(1, 9))
 
 
@@ -271,7 +271,7 @@ def test_a_cancelled_job_whose_worker_dies_is_settled_by_the_sweep(engine: Engin
     job_id = add(engine, 4)
     held = run(engine, lambda c: take(c, seconds=0.05))
     assert held is not None
-    store.cancel(engine, "me", job_id)
+    ending.cancel(engine, "me", job_id)
     wait_until(lambda: bool((s := run(engine, sweeping.sweep)) and job_id in s.settled), what="the sweep to settle it")
     assert job_of(engine, job_id).state is JobState.CANCELLED
 
@@ -280,7 +280,7 @@ def test_a_finished_job_cannot_be_cancelled(engine: Engine, model: int) -> None:
     job_id = add(engine, 2)
     work(engine, model)
     with pytest.raises(ConflictError):
-        store.cancel(engine, "me", job_id)
+        ending.cancel(engine, "me", job_id)
 
 
 def test_deleting_leaves_nothing_and_stops_the_worker_that_holds_it(engine: Engine, model: int) -> None:
@@ -288,12 +288,12 @@ def test_deleting_leaves_nothing_and_stops_the_worker_that_holds_it(engine: Engi
     held = run(engine, take)
     assert held is not None
     texts = run(engine, lambda c: store.read_texts(c, held))
-    store.delete(engine, "me", job_id)
+    ending.delete(engine, "me", job_id)
     assert run(engine, lambda c: store.finish(c, held.lease, model, [Outcome(t, [0.1, 0.1]) for t in texts])) == []
     for table in ("jobs", "texts", "chunks", "results"):
         assert run(engine, lambda c, t=table: c.execute(text(f"SELECT count(*) FROM {t}")).scalar_one()) == 0
     with pytest.raises(NotFoundError):
-        store.delete(engine, "me", job_id)
+        ending.delete(engine, "me", job_id)
 
 
 def test_another_owner_finds_nothing(engine: Engine) -> None:
@@ -301,9 +301,9 @@ def test_another_owner_finds_nothing(engine: Engine) -> None:
     with pytest.raises(NotFoundError):
         job_of(engine, job_id)
     with pytest.raises(NotFoundError):
-        store.cancel(engine, "me", job_id)
+        ending.cancel(engine, "me", job_id)
     with pytest.raises(NotFoundError):
-        store.delete(engine, "me", job_id)
+        ending.delete(engine, "me", job_id)
 
 
 def test_one_key_makes_one_job_even_from_twenty_threads(engine: Engine) -> None:

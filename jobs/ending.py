@@ -1,0 +1,68 @@
+"""How an owner stops a job, or removes it with all its data.
+
+As everywhere, chunks are locked before jobs, and a change of state is a conditional UPDATE.
+"""
+
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from jobs.database import run
+from jobs.errors import ConflictError, NotFoundError
+from jobs.states import JobState
+from jobs.store import settle
+
+
+def cancel(engine: Engine, owner: str, job_id: UUID) -> None:
+    """Stop a job: nothing more of it is claimed, finished rows stay, chunks in work are finished by their workers.
+
+    Cancelling twice is the same as once. Raises `NotFoundError`, and `ConflictError` when the job is finished.
+    """
+
+    def step(connection: Connection) -> None:
+        job = connection.execute(
+            text("SELECT state FROM jobs WHERE id = :job AND owner = :owner"),
+            {"job": job_id, "owner": owner},
+        ).one_or_none()
+        if job is None:
+            raise NotFoundError("There is no such job.")
+        connection.execute(
+            text("""
+                UPDATE chunks SET state = 'cancelled', finished_at = now()
+                WHERE (job_id, first_row) IN (
+                    SELECT job_id, first_row FROM chunks WHERE job_id = :job AND state = 'queued'
+                    FOR UPDATE SKIP LOCKED)
+            """),
+            {"job": job_id},
+        )
+        changed = connection.execute(
+            text("UPDATE jobs SET state = 'cancelling' WHERE id = :job AND state IN ('queued', 'running')"),
+            {"job": job_id},
+        ).rowcount
+        if not changed and job.state not in {JobState.CANCELLING, JobState.CANCELLED}:
+            raise ConflictError("The job is finished; there is nothing to cancel.")
+        settle(connection, [job_id])
+
+    run(engine, step)
+
+
+def delete(engine: Engine, owner: str, job_id: UUID) -> None:
+    """Remove a job and all its data. A worker that computes it finds its chunks gone and records nothing."""
+
+    def step(connection: Connection) -> None:
+        job = connection.execute(
+            text("SELECT day FROM jobs WHERE id = :job AND owner = :owner"),
+            {"job": job_id, "owner": owner},
+        ).one_or_none()
+        if job is None:
+            raise NotFoundError("There is no such job.")
+        for table in ("chunks", "jobs"):
+            column = "job_id" if table == "chunks" else "id"
+            connection.execute(text(f"DELETE FROM {table} WHERE {column} = :job"), {"job": job_id})
+        for table in ("results", "texts"):
+            connection.execute(
+                text(f"DELETE FROM {table} WHERE job_id = :job AND day = :day"),
+                {"job": job_id, "day": job.day},
+            )
+
+    run(engine, step)

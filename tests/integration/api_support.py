@@ -1,0 +1,91 @@
+"""What tests of the REST interface share: a worker that computes at once, and words for answers."""
+
+import io
+import threading
+from typing import Any
+
+from flask.testing import FlaskClient
+from sqlalchemy import Connection
+from werkzeug.test import TestResponse
+
+from api.context import Context
+from jobs import fleet, store
+from jobs.database import make_engine, run
+from jobs.records import Outcome, Topic
+from jobs.settings import Settings
+from jobs.states import Lane, RowError
+
+V1 = "/api/v1"
+TOPICS = (
+    Topic("sport", "Спорт", "Sport", 0.5),
+    Topic("humour", "Юмор", "Humour", 0.5),
+    Topic("ads", "Реклама", "Ads", 0.4),
+)
+
+
+class Worker:
+    """Computes what waits: sport is likely where the text says «матч», everything else is not."""
+
+    def __init__(self, settings: Settings, context: Context) -> None:
+        self._engine = make_engine(settings.database_url, pool_size=2, application="tests worker")
+        self._context = context
+        self._stopping = threading.Event()
+        self.model = run(
+            self._engine,
+            lambda c: fleet.register_model(
+                c, name="tiny", version="1.0.0", sha256="0" * 64, topics=TOPICS, card={"base": "none"}
+            ),
+        )
+        run(self._engine, lambda c: fleet.worker_seen(c, "test", self.model, "cpu"))
+
+    def work(self) -> int:
+        """Do everything that waits; the number of texts."""
+        done = 0
+        for lane in Lane:
+            while (count := run(self._engine, lambda c, lane=lane: self._one(c, lane))) is not None:
+                done += count
+        return done
+
+    def _one(self, connection: Connection, lane: Lane) -> int | None:
+        claimed = store.claim(connection, lane=lane, limit=8, lease_seconds=30)
+        if claimed is None:
+            return None
+        store.begin(connection, claimed.lease)
+        texts = store.read_texts(connection, claimed)
+        outcomes = [
+            Outcome(text, None, False, RowError.MODEL_FAILED, "it broke")
+            if "сломай" in text.doc_text
+            else Outcome(text, [0.9 if "матч" in text.doc_text else 0.1, 0.2, 0.45], "длин" in text.doc_text)
+            for text in texts
+        ]
+        settled = store.finish(connection, claimed.lease, self.model, outcomes)
+        self._context.bell.wake(settled)
+        return len(texts)
+
+    def run(self) -> None:
+        while not self._stopping.wait(0.01):
+            self.work()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._engine.dispose()
+
+
+def assert_problem(response: TestResponse, status: int, code: str | None = None) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = response.get_json()
+    assert body["status"] == status
+    assert body["type"] == f"urn:rubrika:problem:{body['code']}"
+    assert body["title"]
+    assert body["detail"]
+    if code:
+        assert code in {body["code"], *(error["code"] for error in body.get("errors", []))}, body
+    return body
+
+
+def upload(client: FlaskClient, data: bytes, filename: str = "posts.csv", **fields: str) -> TestResponse:
+    return client.post(f"{V1}/jobs", data={"file": (io.BytesIO(data), filename), **fields})
+
+
+CSV = 'id,text,image2text\n1,"Сегодня матч, все на стадион",\n2,Купите слона,скидка\n3,=1+1,\n'.encode()

@@ -1,0 +1,232 @@
+"""`/jobs` over a real database: files in, results out, and files that cannot be read."""
+
+import io
+import json
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+
+from api.app import create_app
+from jobs.database import run
+from jobs.settings import Settings
+from jobs.states import Lane
+from tests.integration.api_support import CSV, V1, Worker, assert_problem, upload
+
+
+def test_a_file_goes_in_and_comes_back_whole(client: FlaskClient, worker: Worker) -> None:
+    posted = upload(client, CSV)
+    assert posted.status_code == 202
+    job = posted.get_json()
+    assert (job["status"], job["filename"], job["rows"]["total"]) == ("queued", "posts.csv", 3)
+    assert posted.headers["Location"] == job["links"]["self"]
+    assert worker.work() == 3
+    read = client.get(job["links"]["self"])
+    done = read.get_json()
+    assert (done["status"], done["progress"], done["eta_seconds"]) == ("succeeded", 1.0, 0)
+    assert done["rows"] == {"total": 3, "succeeded": 3, "failed": 0, "queued": 0}
+    assert client.get(job["links"]["self"], headers={"If-None-Match": read.headers["ETag"]}).status_code == 304
+
+    text = client.get(job["links"]["csv"]).data.decode("utf-8-sig")
+    assert text == (
+        "id,text,image2text,row,sport,humour,ads,topics,truncated,error\n"
+        '1,"Сегодня матч, все на стадион","",1,0.900000,0.200000,0.450000,sport;ads,false,\n'
+        "2,Купите слона,скидка,2,0.100000,0.200000,0.450000,ads,false,\n"
+        '3,\'=1+1,"",3,0.100000,0.200000,0.450000,ads,false,\n'
+    )
+    raw = client.get(f"{job['links']['csv']}?raw=1&bom=0&thresholds=ads:0.5").data.decode()
+    assert raw.splitlines()[3] == '3,=1+1,"",3,0.100000,0.200000,0.450000,"",false,'
+    lines = [json.loads(line) for line in client.get(job["links"]["ndjson"]).text.splitlines()]
+    assert lines == client.get(job["links"]["json"]).get_json()
+    assert lines[0] == {
+        "id": "1", "text": "Сегодня матч, все на стадион", "image2text": "", "row": 1, "sport": 0.9, "humour": 0.2,
+        "ads": 0.45, "topics": ["sport", "ads"], "truncated": False, "error": None,
+    }  # fmt: skip
+
+
+def test_results_are_paged_in_file_order(client: FlaskClient, worker: Worker) -> None:
+    data = "text\n" + "".join(f"текст {n}\n" for n in range(25))
+    job = upload(client, data.encode()).get_json()
+    before = client.get(f"{job['links']['results']}?limit=2").get_json()
+    assert [(row["row"], row["status"], row["probabilities"]) for row in before["items"]] == [
+        (1, "queued", None),
+        (2, "queued", None),
+    ]
+    worker.work()
+    rows: list[int] = []
+    url = f"{job['links']['results']}?limit=10"
+    while url:
+        page = client.get(url).get_json()
+        rows += [row["row"] for row in page["items"]]
+        url = page.get("next", "")
+    assert rows == list(range(1, 26))
+
+
+def test_bad_rows_are_recorded_beside_good_ones(client: FlaskClient, worker: Worker) -> None:
+    job = upload(client, 'text,more\nматч,1\n"  ",2\nа\x00б,3\nсломай,4\nещё,5,6\n'.encode()).get_json()
+    worker.work()
+    done = client.get(job["links"]["self"]).get_json()
+    assert (done["status"], done["rows"]["succeeded"], done["rows"]["failed"]) == ("partially_succeeded", 1, 4)
+    rows = client.get(job["links"]["results"]).get_json()["items"]
+    assert [row["error"] and row["error"]["code"] for row in rows] == [
+        None, "empty_text", "invalid_characters", "model_failed", "broken_row",
+    ]  # fmt: skip
+    exported = client.get(f"{job['links']['csv']}?bom=0").text.splitlines()
+    assert len(exported) == 6
+    assert "empty_text: " in exported[2]
+
+
+def test_windows_1251_and_tab_are_found(client: FlaskClient, worker: Worker) -> None:
+    job = upload(client, "Текст\tавтор\nБольшой матч\tИван\n".encode("cp1251"), "выгрузка.tsv").get_json()
+    assert job["filename"] == "выгрузка.tsv"
+    worker.work()
+    [row] = client.get(job["links"]["results"]).get_json()["items"]
+    assert (row["doc_text"], row["columns"], row["assigned"]) == ("Большой матч", {"автор": "Иван"}, ["sport", "ads"])
+    disposition = client.get(job["links"]["csv"]).headers["Content-Disposition"]
+    assert "filename*=UTF-8''%D0%B2%D1%8B" in disposition
+
+
+def test_ndjson_as_the_raw_body(client: FlaskClient, worker: Worker) -> None:
+    data = '{"text": "матч", "likes": 5}\n{"text": "тишина", "likes": null}\n'.encode()
+    posted = client.post(f"{V1}/jobs?filename=a.ndjson", data=data, content_type="application/x-ndjson")
+    assert posted.status_code == 202, posted.text
+    worker.work()
+    lines = client.get(posted.get_json()["links"]["ndjson"]).text.splitlines()
+    assert [json.loads(line)["likes"] for line in lines] == [5, None]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "status", "code"),
+    [
+        (b"", "a.csv", 422, "empty_file"),
+        (b"text\n", "a.csv", 422, "no_rows"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "a.csv", 415, "looks_like_media"),
+        (b"PK\x03\x04" + bytes(100), "a.csv", 415, None),
+        (b"\x1f\x8b" + bytes(100), "a.csv.gz", 415, None),
+        (b"<!doctype html><html><body>no</body></html>", "a.csv", 415, "looks_like_html"),
+        (b'text\nfine\n"never closed\n', "a.csv", 422, "open_quote"),
+        (b"a,b\n1,2\n", "a.csv", 422, "no_text_column"),
+        (b'{"text": ', "a.ndjson", 422, None),
+        (b"text\n\x98\xff\xfe\n", "a.csv", 422, "bad_encoding"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused_whole(
+    client: FlaskClient, data: bytes, name: str, status: int, code: str | None
+) -> None:
+    problem = assert_problem(upload(client, data, name), status, code)
+    assert problem["errors"][0]["pointer"] == "/file"
+    assert client.get(f"{V1}/jobs").get_json() == {"items": []}
+
+
+def test_an_open_quote_is_told_with_its_line(client: FlaskClient) -> None:
+    assert assert_problem(upload(client, b'text\nfine\n"never closed\n'), 422)["line"] == 3
+
+
+def test_bad_options_are_refused(client: FlaskClient) -> None:
+    assert_problem(upload(client, CSV, columns="{"), 422)
+    assert_problem(upload(client, CSV, columns='{"doc": "text"}'), 422, "unknown_field")
+    assert_problem(upload(client, CSV, columns='{"doc_text": "none"}'), 422, "missing_column")
+    assert_problem(upload(client, CSV, on_error="stop"), 422)
+    assert_problem(upload(client, CSV, encoding="klingon"), 422)
+    assert_problem(client.post(f"{V1}/jobs", data={"name": "x"}, content_type="multipart/form-data"), 422)
+    assert_problem(client.post(f"{V1}/jobs", data=b"text\na\n"), 415)
+    assert_problem(client.post(f"{V1}/jobs", data=b"x", content_type="image/png"), 415)
+
+
+def test_a_file_over_the_limit_is_413(settings: Settings) -> None:
+    from dataclasses import replace
+
+    small = create_app(replace(settings, max_body_bytes=100, max_rows=2))
+    client = small.test_client()
+    assert_problem(upload(client, b"text\n" + b"a" * 200), 413)
+    assert_problem(upload(client, b"text\na\nb\nc\n", "a.csv"), 413)
+    small.extensions["rubrika"].engine.dispose()
+    small.extensions["rubrika"].bell.close()
+
+
+def test_a_hostile_file_name_is_made_harmless(client: FlaskClient) -> None:
+    job = upload(client, CSV, name="../../etc/па\r\nсс\x00wd.csv").get_json()
+    assert job["filename"] == "пассwd.csv"
+    assert upload(client, CSV, name="C:\\temp\\x.csv").get_json()["filename"] == "x.csv"
+    long = upload(client, CSV, "я" * 10_000 + ".csv").get_json()
+    assert len(long["filename"]) <= 200
+    assert long["filename"].endswith(".csv")
+
+
+def test_cancel_delete_and_list(client: FlaskClient, worker: Worker) -> None:
+    first, second = (upload(client, CSV).get_json() for _ in range(2))
+    cancelled = client.post(first["links"]["cancel"])
+    assert (cancelled.status_code, cancelled.get_json()["status"]) == (202, "cancelled")
+    assert worker.work() == 3
+    listed = client.get(f"{V1}/jobs").get_json()["items"]
+    assert [(job["id"], job["status"]) for job in listed] == [(second["id"], "succeeded"), (first["id"], "cancelled")]
+    only = client.get(f"{V1}/jobs?status=cancelled,running").get_json()["items"]
+    assert [job["id"] for job in only] == [first["id"]]
+    assert_problem(client.post(second["links"]["cancel"]), 409)
+    assert client.delete(second["links"]["self"]).status_code == 204
+    assert_problem(client.get(second["links"]["self"]), 404)
+    assert_problem(client.delete(second["links"]["self"]), 404)
+    assert_problem(client.get(f"{V1}/jobs?status=paused"), 422)
+
+
+def test_a_running_job_tells_its_rate(client: FlaskClient, worker: Worker) -> None:
+    data = "text\n" + "".join(f"текст {n}\n" for n in range(600))
+    job = upload(client, data.encode()).get_json()
+    engine: Engine = worker._engine
+    run(engine, lambda c: worker._one(c, Lane.BULK))
+    client.delete(upload(client, CSV).get_json()["links"]["self"])
+    now = client.get(job["links"]["self"]).get_json()
+    if now["status"] == "running":
+        assert now["rows_per_second"] > 0
+        assert now["eta_seconds"] > 0
+        assert 0 < now["progress"] < 1
+    worker.work()
+    assert client.get(job["links"]["self"]).get_json()["rows_per_second"] > 0
+
+
+def test_a_preview_shows_what_would_be_read_and_stores_nothing(client: FlaskClient) -> None:
+    data = "Пост;автор\nБольшой матч;Иван\n  ;Пётр\n".encode("cp1251") + "ещё;Анна\n".encode("cp1251") * 30
+    answer = client.post(f"{V1}/jobs/preview", data={"file": (io.BytesIO(data), "a.csv")})
+    assert answer.status_code == 200, answer.text
+    body = answer.get_json()
+    assert (body["format"], body["encoding"], body["delimiter"], body["guessed"]) == ("csv", "windows-1251", ";", True)
+    assert (body["columns"], body["mapping"]) == (["Пост", "автор"], {"doc_text": "Пост"})
+    assert len(body["rows"]) == 20
+    assert (body["rows"][0]["doc_text"], body["rows"][0]["columns"]) == ("Большой матч", {"автор": "Иван"})
+    assert [(error["row"], error["code"]) for error in body["errors"]] == [(2, "empty_text")]
+    assert client.get(f"{V1}/jobs").get_json() == {"items": []}
+    assert_problem(client.post(f"{V1}/jobs/preview", data={"file": (io.BytesIO(b""), "a.csv")}), 422, "empty_file")
+
+
+def test_a_summary_counts_what_the_rows_say(client: FlaskClient, worker: Worker) -> None:
+    data = 'text\nматч раз\nдлинный матч\nтишина\n" "\nсломай\n'.encode()
+    job = upload(client, data).get_json()
+    worker.work()
+    found = client.get(job["links"]["summary"]).get_json()
+    assert (found["computed"], found["none_assigned"], found["truncated"]) == (3, 0, 1)
+    sport, humour, ads = found["topics"]
+    assert (sport["topic"], sport["assigned"]) == ("sport", 2)
+    assert sport["mean_probability"] == pytest.approx((0.9 + 0.9 + 0.1) / 3, abs=1e-5)
+    assert {number: rows for number, rows in enumerate(sport["histogram"]) if rows} == {2: 1, 17: 2}
+    assert (humour["assigned"], ads["assigned"]) == (0, 3)
+    assert {"topics": ["sport", "ads"], "rows": 2} in found["pairs"]
+    assert {(item["code"], item["rows"]) for item in found["failures"]} == {("empty_text", 1), ("model_failed", 1)}
+    stricter = client.get(f"{job['links']['summary']}?thresholds=ads:0.5").get_json()
+    assert (stricter["topics"][2]["assigned"], stricter["none_assigned"]) == (0, 1)
+
+
+def test_failed_rows_are_tried_again_as_a_new_job(client: FlaskClient, worker: Worker) -> None:
+    job = upload(client, 'id,text\n7,матч\n8,сломай\n9,"  "\n'.encode()).get_json()
+    assert_problem(client.post(job["links"]["retry"]), 409)
+    worker.work()
+    again = client.post(job["links"]["retry"], headers={"Idempotency-Key": "again"})
+    assert again.status_code == 202, again.text
+    repeated = client.post(job["links"]["retry"], headers={"Idempotency-Key": "again"})
+    assert repeated.get_json()["id"] == again.get_json()["id"]
+    new = client.get(again.headers["Location"]).get_json()
+    assert (new["rows"]["total"], new["layout"]["retry_of"]) == (1, job["id"])
+    [row] = client.get(new["links"]["results"]).get_json()["items"]
+    assert (row["doc_text"], row["columns"]) == ("сломай", {"id": "8"})
+    fine = upload(client, CSV).get_json()
+    worker.work()
+    assert_problem(client.post(fine["links"]["retry"]), 409)
