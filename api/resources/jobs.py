@@ -123,6 +123,7 @@ def read(path: IdPath) -> BaseResponse:
     response = json_response(_resource(ctx, job))
     if job.state not in TERMINAL_STATES:
         response.headers["Retry-After"] = "1"
+    response.headers["Cache-Control"] = "private, no-cache"
     response.add_etag()
     return response.make_conditional(request)
 
