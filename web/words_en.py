@@ -35,8 +35,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.result.another": "New text",
     "page.files.title": "Files",
     "page.files.heading": "A file of posts",
-    "page.files.formats": "CSV, TSV, NDJSON, a JSON array, or plain text with a post a line. All other columns of the file are "
-    "kept and come back with the results.",
+    "page.files.formats": "CSV, TSV, NDJSON, a JSON array, or plain text with a post a line. "
+    "All other columns of the file are kept and come back with the results.",
     "page.files.choose": "Choose a file",
     "page.files.or_drop": "or drop it here",
     "page.files.name": "Name (optional)",

@@ -35,8 +35,8 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.result.another": "Новый текст",
     "page.files.title": "Файлы",
     "page.files.heading": "Файл с постами",
-    "page.files.formats": "CSV, TSV, NDJSON, массив JSON или простой текст, где каждая строка — пост. Все остальные столбцы "
-    "файла сохраняются и вернутся вместе с результатами.",
+    "page.files.formats": "CSV, TSV, NDJSON, массив JSON или простой текст, где каждая строка — пост. "
+    "Все остальные столбцы файла сохраняются и вернутся вместе с результатами.",
     "page.files.choose": "Выберите файл",
     "page.files.or_drop": "или перетащите его сюда",
     "page.files.name": "Название (необязательно)",
