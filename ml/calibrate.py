@@ -19,6 +19,10 @@ THRESHOLD_RANGE = (0.02, 0.98)
 
 F1_SLACK = 0.005
 
+# So many posts of a topic give its own threshold the same weight as the common one. Cross-fitted on the 562 validation
+# posts of the shipped model, own thresholds reached a micro-F1 of 0.732, these 0.744, the common one alone 0.746.
+COMMON_WEIGHT = 200.0
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -91,9 +95,19 @@ def fit(logits: Floats, labels: Floats) -> Calibration:
     topics = labels.shape[1]
     pairs = np.array([platt(logits[:, topic], labels[:, topic]) for topic in range(topics)], dtype=np.float32)
     slope, intercept = pairs[:, 0], pairs[:, 1]
-    probabilities = sigmoid(logits * slope + intercept)
-    thresholds = [best_threshold(probabilities[:, topic], labels[:, topic]) for topic in range(topics)]
-    return Calibration(slope, intercept, np.array(thresholds, dtype=np.float32))
+    return Calibration(slope, intercept, thresholds(sigmoid(logits * slope + intercept), labels))
+
+
+def thresholds(probabilities: Floats, labels: Floats) -> Floats:
+    """Choose a threshold per topic, float32 (topics,), for calibrated probabilities (n, topics).
+
+    Each topic's own best one is drawn towards the one that is best for all topics together, the more so the fewer
+    posts of the topic there are: own thresholds from some fifty posts were worse on other posts than a common one.
+    """
+    common = best_threshold(probabilities.ravel(), labels.ravel())
+    own = np.array([best_threshold(probabilities[:, topic], labels[:, topic]) for topic in range(labels.shape[1])])
+    positives = labels.sum(axis=0, dtype=np.float64)
+    return np.asarray((positives * own + COMMON_WEIGHT * common) / (positives + COMMON_WEIGHT), dtype=np.float32)
 
 
 def cross_fit(

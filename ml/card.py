@@ -163,7 +163,7 @@ def card(run: Run) -> dict[str, Any]:
             "share_with_a_topic": None if figures.off_topic is None else round(figures.off_topic, 4),
         },
         "calibration": "Platt scaling per topic, fitted on the validation posts",
-        "thresholds": "per topic, the best F1 on the validation posts",
+        "thresholds": "per topic, the best F1 on the validation posts, drawn towards the best common threshold",
         "limits": list(LIMITS),
     }
 

@@ -105,6 +105,19 @@ def test_thresholds_without_a_positive_label_assign_nothing_likely() -> None:
     assert calibrate.best_threshold(np.array([0.3, 0.6], dtype=np.float32), np.zeros(2, dtype=np.float32)) == highest
 
 
+def test_thresholds_of_rare_topics_lean_on_the_common_one() -> None:
+    rng = np.random.default_rng(2)
+    probabilities = rng.random((4000, 2)).astype(np.float32)
+    labels = (probabilities > np.array([0.3, 0.6])).astype(np.float32)
+    labels[20:, 1] = 0
+    probabilities[20:, 1] *= 0.01
+    common = calibrate.best_threshold(probabilities.ravel(), labels.ravel())
+    first, second = calibrate.thresholds(probabilities, labels)
+    assert first == pytest.approx(0.3, abs=0.02)
+    own = calibrate.best_threshold(probabilities[:, 1], labels[:, 1])
+    assert abs(second - common) < abs(own - common) / 5
+
+
 def test_cross_fitting_measures_posts_that_did_not_choose_the_thresholds() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 1, (60, 3)).astype(np.float32)
