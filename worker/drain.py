@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from ml.classifier import Classifier, Predictions, Prepared
 from sqlalchemy import Connection, Engine
 
 from jobs import store
@@ -23,6 +22,7 @@ from jobs.errors import UnavailableError
 from jobs.records import Claim, ClaimedText, Outcome
 from jobs.settings import Settings
 from jobs.states import Lane, RowError
+from ml.classifier import Classifier, Predictions, Prepared
 from ml.posts import Post
 from worker.heart import Heart
 
