@@ -63,7 +63,7 @@ def service(**env: str) -> Iterator[Running]:
 
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Median, quartiles, minimum and maximum."""
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
     return {
         "median": statistics.median(values),
         "q1": low,

@@ -7,7 +7,7 @@ Between two batches of a chunk the worker looks for texts that somebody is waiti
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,6 +25,7 @@ from jobs.states import Lane, RowError
 from ml.classifier import Classifier, Predictions, Prepared
 from ml.posts import Post
 from worker.heart import Heart
+from worker.memo import Known, Memo, key_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,10 +43,12 @@ RECORD_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Work:
-    """A claim with its texts, ready for the network."""
+    """A claim with its texts, ready for the network: those of `texts` that `known` has no answer for."""
 
     claim: Claim
     texts: list[ClaimedText]
+    keys: list[bytes]
+    known: Mapping[int, Known]
     prepared: Prepared
 
 
@@ -67,6 +70,7 @@ class Drain:
         self._classifier = classifier
         self._model_id = model_id
         self._heart = heart
+        self._memo = Memo()
         self._stopping = threading.Event()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -106,6 +110,7 @@ class Drain:
             log.warning("drain ends early: %s", error)
         finally:
             self._settle_hands(ahead, recorded)
+            self._memo.forget()
 
     def _settle_hands(self, ahead: Future[Work | None] | None, recorded: Future[None] | None) -> None:
         """Nothing stays in hand when a drain ends: what was read ahead is given back, what was computed is recorded."""
@@ -158,7 +163,10 @@ class Drain:
         claimed, texts = taken
         self._heart.hold(claimed.lease)
         posts = [Post(text.doc_text, text.image2text, text.speech2text) for text in texts]
-        return Work(claimed, texts, self._classifier.prepare(posts))
+        keys = [key_of(post) for post in posts]
+        known = {position: found for position, key in enumerate(keys) if (found := self._memo.get(key))}
+        fresh = [post for position, post in enumerate(posts) if position not in known]
+        return Work(claimed, texts, keys, known, self._classifier.prepare(fresh))
 
     def _compute(
         self,
@@ -193,7 +201,7 @@ class Drain:
         if predictions is None:
             self._heart.drop(lease)
             return
-        outcomes = _outcomes(work.texts, predictions)
+        outcomes = self._outcomes(work, predictions)
         deadline = time.monotonic() + RECORD_SECONDS
         try:
             while True:
@@ -212,16 +220,21 @@ class Drain:
     def _in_transaction(self, step: Callable[[Connection], T]) -> T:
         return run(self._engine, step)
 
-
-def _outcomes(texts: list[ClaimedText], predictions: Predictions) -> list[Outcome]:
-    """Texts joined with what was computed for them, by position."""
-    probabilities = predictions.probabilities.tolist()
-    truncated = predictions.truncated.tolist()
-    outcomes = []
-    for position, text in enumerate(texts):
-        failure = predictions.failures.get(position)
-        if failure is None:
-            outcomes.append(Outcome(text, probabilities[position], truncated[position]))
-        else:
-            outcomes.append(Outcome(text, None, truncated[position], RowError.MODEL_FAILED, failure))
-    return outcomes
+    def _outcomes(self, work: Work, predictions: Predictions) -> list[Outcome]:
+        """The texts of a claim with what is known of them or was computed just now, which is remembered."""
+        probabilities = predictions.probabilities.tolist()
+        truncated = predictions.truncated.tolist()
+        outcomes = []
+        computed = 0
+        for position, text in enumerate(work.texts):
+            if found := work.known.get(position):
+                outcomes.append(Outcome(text, *found))
+                continue
+            failure = predictions.failures.get(computed)
+            if failure is None:
+                self._memo.put(work.keys[position], (probabilities[computed], truncated[computed]))
+                outcomes.append(Outcome(text, probabilities[computed], truncated[computed]))
+            else:
+                outcomes.append(Outcome(text, None, truncated[computed], RowError.MODEL_FAILED, failure))
+            computed += 1
+        return outcomes

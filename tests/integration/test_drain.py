@@ -1,0 +1,146 @@
+"""A drain over a real database: what it computes, in which order, and what it leaves when it is stopped."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from sqlalchemy import Engine, text
+
+from jobs import fleet, reading, store
+from jobs.bell import Bell
+from jobs.database import make_engine, run
+from jobs.records import NewJob, NewText, Topic
+from jobs.settings import Settings
+from jobs.states import JobKind, Lane
+from ml.classifier import Predictions
+from ml.posts import Post
+from tests.fake_classifier import FakeClassifier, FakePrepared, expected
+from worker.drain import Drain
+from worker.heart import Heart
+
+
+class Recorder(FakeClassifier):
+    """Remembers what it was given to compute; `on_compute` is called before each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computed: list[list[str]] = []
+        self.on_compute: Callable[[], None] = lambda: None
+
+    def compute(self, prepared: FakePrepared, between_batches: Callable[[], None] | None = None) -> Predictions:
+        self.computed.append([post.doc_text for post in prepared.posts])
+        self.on_compute()
+        return super().compute(prepared, between_batches)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    made = make_engine(settings.database_url, pool_size=8, application="tests")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def classifier() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def drain(settings: Settings, engine: Engine, classifier: Recorder) -> Iterator[Drain]:
+    topics = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in classifier.info.topics]
+    model = run(
+        engine,
+        lambda c: fleet.register_model(c, name="fake", version="1", sha256="f" * 64, topics=topics, card={}),
+    )
+    heart = Heart(engine, worker="test", model_id=model, device="fake", lease_seconds=10)
+    heart.start()
+    bell = Bell(settings)
+    made = Drain(settings, engine, bell, classifier, model, heart)  # type: ignore[arg-type]
+    yield made
+    made.close()
+    heart.stop()
+    bell.close()
+
+
+def add(engine: Engine, texts: Sequence[str], *, chunk_rows: int = 10, lane: Lane = Lane.BULK) -> reading.Job:
+    job_id, _ = store.add_job(
+        engine,
+        NewJob("me", JobKind.FILE),
+        [NewText(value, "", "") for value in texts],
+        lane=lane,
+        chunk_rows=chunk_rows,
+    )
+    return run(engine, lambda c: reading.get_job(c, "me", job_id))
+
+
+def probabilities(engine: Engine, job: reading.Job) -> list[float]:
+    rows = run(engine, lambda c: reading.page_of_rows(c, job, after=0, limit=1000))
+    return [row.probabilities[0] for row in rows if row.probabilities]
+
+
+def test_a_repost_in_a_later_chunk_is_not_computed_again(engine: Engine, drain: Drain, classifier: Recorder) -> None:
+    texts = [f"пост {number}" for number in range(30)] + [f"пост {number}" for number in range(10)]
+    job = add(engine, texts)
+    drain.run()
+    assert [len(chunk) for chunk in classifier.computed] == [10, 10, 10, 0]
+    assert probabilities(engine, job) == pytest.approx([expected(value) for value in texts])
+    again = add(engine, texts[:10])
+    drain.run()
+    assert len(classifier.computed[-1]) == 10
+    assert probabilities(engine, again) == pytest.approx([expected(value) for value in texts[:10]])
+
+
+def test_a_text_that_failed_is_tried_again_where_it_stands_again(
+    engine: Engine, drain: Drain, classifier: Recorder
+) -> None:
+    job = add(engine, ["хорошо", "!fail"] + [f"пост {number}" for number in range(18)] + ["!fail", "хорошо"])
+    drain.run()
+    assert classifier.computed[-1] == ["!fail"]
+    failed = run(
+        engine,
+        lambda c: c.execute(text("SELECT row_no FROM results WHERE error_code IS NOT NULL ORDER BY 1")).scalars().all(),
+    )
+    assert failed == [2, 21]
+    assert len(probabilities(engine, job)) == 20
+
+
+def test_who_waits_goes_first_and_between_the_batches_of_a_file(
+    engine: Engine, drain: Drain, classifier: Recorder
+) -> None:
+    add(engine, [f"файл {number}" for number in range(20)], chunk_rows=20)
+    add(engine, ["до"], lane=Lane.INTERACTIVE)
+    arrivals = iter(["во время"])
+
+    def arrive() -> None:
+        if classifier.computed[-1][0] == "файл 0":
+            add(engine, [next(arrivals)], lane=Lane.INTERACTIVE)
+
+    classifier.on_compute = arrive
+    drain.run()
+    assert [chunk[0] for chunk in classifier.computed] == ["до", "файл 0", "во время"]
+
+
+def test_a_stopped_drain_gives_back_what_it_read_ahead(engine: Engine, drain: Drain, classifier: Recorder) -> None:
+    add(engine, [f"пост {number}" for number in range(40)])
+    classifier.on_compute = drain.stop
+    drain.run()
+    states = run(
+        engine,
+        lambda c: c.execute(text("SELECT first_row, state, attempts FROM chunks ORDER BY 1")).all(),
+    )
+    assert [tuple(row) for row in states] == [(1, "done", 1), (11, "queued", 0), (21, "queued", 0), (31, "queued", 0)]
+
+
+def test_an_empty_queue_is_left_at_once(drain: Drain, classifier: Recorder) -> None:
+    drain.run()
+    assert classifier.computed == []
+
+
+def test_a_post_is_known_by_all_its_fields() -> None:
+    from worker.memo import Memo, key_of
+
+    keys = {key_of(post) for post in (Post("а", "б"), Post("аб"), Post("", "аб"), Post("а", "", "б"), Post("а", "б"))}
+    assert len(keys) == 4
+    memo = Memo(max_texts=2)
+    for number in range(3):
+        memo.put(bytes([number]), ([0.5], False))
+    assert [memo.get(bytes([number])) is None for number in range(3)] == [True, True, False]
