@@ -39,7 +39,9 @@ function cardView(card, names, level = 3) {
     if (isPlain(value)) {
       plain.push([factName(key), plainValue(key, value)]);
     } else if (Array.isArray(value) && value.every(isPlain)) {
-      plain.push([factName(key), value.map((item) => names.get(item) ?? plainValue(key, item)).join(", ")]);
+      const items = value.map((item) => names.get(item) ?? plainValue(key, item));
+      const sentences = items.some((item) => item.length > 40);
+      plain.push([factName(key), sentences ? el("ul", {}, items.map((item) => el("li", {}, item))) : items.join(", ")]);
     } else {
       const inner = Array.isArray(value) ? Object.fromEntries(value.map((item, index) => [index + 1, item])) : value;
       const body = asTable(inner, names) ?? cardView(isObject(inner) ? inner : {}, names, Math.min(level + 1, 6));

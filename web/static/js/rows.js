@@ -21,6 +21,7 @@ export function makeRows(address) {
   let shown = null;
   let shownAt = 0;
   let loading = false;
+  let stale = false;
   let names = null; // Topics by id, as the active model names them.
   let failed = false;
 
@@ -79,7 +80,9 @@ export function makeRows(address) {
       const news = before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
       const waiting = failed || shown === null || shown.some((row) => !FINAL.has(row.status)) || shown.length < PAGE_ROWS;
       const due = isOver(job) || performance.now() - shownAt > REFRESH_MS;
-      if (shown === null || (news && waiting && due)) {
+      stale ||= news; // News that came too soon after the last look is not forgotten.
+      if (shown === null || (stale && waiting && due)) {
+        stale = false;
         load(at, { quietly: shown !== null });
       }
     },
