@@ -110,6 +110,9 @@ class Drain:
             log.warning("drain ends early: %s", error)
         finally:
             self._settle_hands(ahead, recorded)
+            # Whatever ended the drain, nothing is in hand now: a lease that the heart kept alive from here on would
+            # never expire, and its texts would wait for as long as this worker lives.
+            self._heart.drop_all()
             self._memo.forget()
 
     def _settle_hands(self, ahead: Future[Work | None] | None, recorded: Future[None] | None) -> None:
@@ -134,8 +137,10 @@ class Drain:
 
     def _serve_waiting(self, *, beside_others: bool) -> None:
         while work := self._take(Lane.INTERACTIVE, beside_others=beside_others, begin=True):
-            predictions = self._compute(work, None, begun=True)
-            self._record(work, predictions)
+            try:
+                self._record(work, self._compute(work, None, begun=True))
+            finally:
+                self._heart.drop(work.claim.lease)
 
     # --- one claim ----------------------------------------------------------------------------------------------
 

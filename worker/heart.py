@@ -25,7 +25,7 @@ class Heart:
     def __init__(self, engine: Engine, *, worker: str, model_id: int, device: str, lease_seconds: float) -> None:
         self._engine = engine
         self._worker = worker
-        self._model_id = model_id
+        self.model_id = model_id
         self._device = device
         self._lease_seconds = lease_seconds
         self._leases: set[UUID] = set()
@@ -57,6 +57,16 @@ class Heart:
         with self._lock:
             self._leases.discard(lease)
 
+    def held(self) -> frozenset[UUID]:
+        """The leases that are kept alive now."""
+        with self._lock:
+            return frozenset(self._leases)
+
+    def drop_all(self) -> None:
+        """Let every lease go."""
+        with self._lock:
+            self._leases.clear()
+
     def _beat(self) -> None:
         while not self._stopping.wait(min(self._lease_seconds / 3, MAX_BEAT_SECONDS)):
             try:
@@ -69,8 +79,6 @@ class Heart:
 
     def _one_beat(self, connection: Connection) -> None:
         store.relaxed(connection)
-        with self._lock:
-            leases = list(self._leases)
-        if leases:
+        if leases := list(self.held()):
             store.extend(connection, leases, self._lease_seconds)
-        fleet.worker_seen(connection, self._worker, self._model_id, self._device)
+        fleet.worker_seen(connection, self._worker, self.model_id, self._device)

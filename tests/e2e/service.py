@@ -135,12 +135,17 @@ class Service:
 
     def wait_finished(self, job: Mapping[str, Any], timeout: float = 120) -> dict[str, Any]:
         """Wait until the job has a terminal status, and return it."""
-        return wait_until(
-            lambda: found if (found := self.job(job)).get("finished_at") else None,
-            timeout,
-            what="the job to finish",
-            every=0.1,
-        ) or {}  # fmt: skip
+        try:
+            found = wait_until(
+                lambda: found if (found := self.job(job)).get("finished_at") else None,
+                timeout,
+                what="the job to finish",
+                every=0.1,
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.job(job)}\n{self.tails()}") from error
+        assert found
+        return found
 
     def rows(self, job: Mapping[str, Any]) -> list[dict[str, Any]]:
         """All rows of a job as its NDJSON export gives them."""

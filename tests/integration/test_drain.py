@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from jobs import fleet, reading, store
 from jobs.bell import Bell
 from jobs.database import make_engine, run
+from jobs.errors import UnavailableError
 from jobs.records import NewJob, NewText, Topic
 from jobs.settings import Settings
 from jobs.states import JobKind, Lane
@@ -45,7 +46,7 @@ def classifier() -> Recorder:
 
 
 @pytest.fixture
-def drain(settings: Settings, engine: Engine, classifier: Recorder) -> Iterator[Drain]:
+def heart(engine: Engine, classifier: Recorder) -> Iterator[Heart]:
     topics = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in classifier.info.topics]
     model = run(
         engine,
@@ -53,11 +54,16 @@ def drain(settings: Settings, engine: Engine, classifier: Recorder) -> Iterator[
     )
     heart = Heart(engine, worker="test", model_id=model, device="fake", lease_seconds=10)
     heart.start()
+    yield heart
+    heart.stop()
+
+
+@pytest.fixture
+def drain(settings: Settings, engine: Engine, classifier: Recorder, heart: Heart) -> Iterator[Drain]:
     bell = Bell(settings)
-    made = Drain(settings, engine, bell, classifier, model, heart)  # type: ignore[arg-type]
+    made = Drain(settings, engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
     yield made
     made.close()
-    heart.stop()
     bell.close()
 
 
@@ -128,6 +134,23 @@ def test_a_stopped_drain_gives_back_what_it_read_ahead(engine: Engine, drain: Dr
         lambda c: c.execute(text("SELECT first_row, state, attempts FROM chunks ORDER BY 1")).all(),
     )
     assert [tuple(row) for row in states] == [(1, "done", 1), (11, "queued", 0), (21, "queued", 0), (31, "queued", 0)]
+
+
+@pytest.mark.parametrize("step", ["begin", "finish", "release"])
+@pytest.mark.parametrize("lane", [Lane.BULK, Lane.INTERACTIVE])
+def test_a_drain_that_loses_its_database_keeps_no_lease_alive(
+    engine: Engine, drain: Drain, heart: Heart, monkeypatch: pytest.MonkeyPatch, step: str, lane: Lane
+) -> None:
+    """A lease that is kept alive while nobody works on it would never expire: its texts would wait for ever."""
+    add(engine, [f"пост {number}" for number in range(30)], lane=lane)
+
+    def gone(*_: object) -> bool:
+        drain.stop()
+        raise UnavailableError("The database cannot be reached at the moment.")
+
+    monkeypatch.setattr(store, step, gone)
+    drain.run()
+    assert heart.held() == frozenset()
 
 
 def test_an_empty_queue_is_left_at_once(drain: Drain, classifier: Recorder) -> None:
