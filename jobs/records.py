@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -61,21 +61,32 @@ class NewText:
 
 @dataclass(frozen=True)
 class Idempotency:
-    """A client's `Idempotency-Key` and the SHA-256 of what it sent with it."""
+    """A client's `Idempotency-Key` and the SHA-256 of what it sent with it.
+
+    A fingerprint that is known only when the body was read to its end is a function, called then.
+    """
 
     key: str
-    fingerprint: str
+    fingerprint: str | Callable[[], str]
+
+    def read(self) -> str:
+        """The fingerprint; reads what is left of the body where that is needed."""
+        return self.fingerprint if isinstance(self.fingerprint, str) else self.fingerprint()
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """What is known of a job before its rows are read."""
+    """What is known of a job before its rows are read. A layout that is complete only then is a function."""
 
     owner: str
     kind: JobKind
     filename: str | None = None
-    layout: Mapping[str, Any] = field(default_factory=dict)
+    layout: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     idempotency: Idempotency | None = None
+
+    def read_layout(self) -> Mapping[str, Any]:
+        """The layout, asked for when the rows were read."""
+        return self.layout() if callable(self.layout) else self.layout
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,18 @@ The schema itself is built by Alembic (`migrations/`); a test holds the two equa
 from sqlalchemy import (
     ARRAY,
     REAL,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     Date,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -80,6 +83,20 @@ jobs = Table(
     Column("rows_total", Integer, nullable=False),
     Column("rows_succeeded", Integer, nullable=False, server_default=text("0")),
     Column("rows_failed", Integer, nullable=False, server_default=text("0")),
+    Column(
+        "rows_cached",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="rows that were answered from texts seen before",
+    ),
+    Column(
+        "failures",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="failed rows by the code of their error",
+    ),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
@@ -111,6 +128,19 @@ chunks = Table(
     Column("row_count", Integer, nullable=False),
     Column("day", Date, nullable=False),
     Column("lane", SmallInteger, nullable=False),
+    Column(
+        "turn",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="virtual time: the smallest waiting turn is claimed first, whatever its job",
+    ),
+    Column(
+        "model_id",
+        Integer,
+        ForeignKey("models.id"),
+        comment="the only model that may compute it; none: any",
+    ),
     Column("state", Text, nullable=False),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="begun so often"),
     Column("queued_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -127,7 +157,7 @@ chunks = Table(
 Index(
     "ix_chunks_waiting",
     chunks.c.lane,
-    chunks.c.first_row,
+    chunks.c.turn,
     chunks.c.job_id,
     postgresql_where=text("state = 'queued'"),
 )
@@ -171,6 +201,41 @@ results = Table(
     CheckConstraint("probabilities IS NULL OR model_id IS NOT NULL", name="model"),
     postgresql_partition_by="RANGE (day)",
 )
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("model_id", Integer, ForeignKey("models.id"), nullable=False),
+    Column("thresholds", ARRAY(REAL), nullable=False, comment="those that the counts were made with"),
+    Column("computed", Integer, nullable=False),
+    Column("truncated", Integer, nullable=False),
+    Column("none_assigned", Integer, nullable=False),
+    Column("probability_sums", ARRAY(Double), nullable=False),
+    Column("histogram", ARRAY(Integer), nullable=False, comment="topics x bins, a topic after the other"),
+    Column(
+        "assigned_together",
+        ARRAY(Integer),
+        nullable=False,
+        comment="topics x topics, symmetric; the diagonal counts each topic",
+    ),
+    PrimaryKeyConstraint("job_id", "model_id"),
+)
+"""Running sums over the results of a job, so that its summary does not read a million rows."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("model_id", Integer, ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="of the three fields of a text"),
+    Column("probabilities", ARRAY(REAL), nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("used_on", Date, nullable=False, server_default=func.current_date()),
+    PrimaryKeyConstraint("model_id", "digest"),
+    prefixes=["UNLOGGED"],
+)
+"""What a model has said of texts before. Unlogged: a crash of Postgres empties it, which costs only time."""
+Index("ix_answers_used_on", answers.c.used_on)
 
 workers = Table(
     "workers",

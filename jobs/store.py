@@ -48,65 +48,111 @@ def add_job(
     *,
     lane: Lane,
     chunk_rows: int,
+    model_id: int | None = None,
 ) -> tuple[UUID, bool]:
     """Record a job with all its texts in one transaction; return its id and whether it is new.
 
     `texts` is read once, as fast as Postgres takes it, and never held as a whole; what it raises undoes everything.
-    The same idempotency key and fingerprint give the job that is there. Raises `IdempotencyMismatchError`,
-    `IdempotencyInFlightError`, `UnavailableError`, and `ValueError` when `texts` is empty.
+    With `model_id` only that model may compute it. The same idempotency key and fingerprint give the job that is
+    there. Raises `IdempotencyMismatchError`, `IdempotencyInFlightError`, `UnavailableError`, and `ValueError` when
+    `texts` is empty.
     """
     with transaction(engine) as connection:
         if job.idempotency is not None:
-            there = _find_idempotent(connection, job.owner, job.idempotency)
+            there = find_idempotent(connection, job.owner, job.idempotency)
             if there is not None:
                 return there, False
-        day = _today(engine, connection)
+        day = today(engine, connection)
         job_id = new_id()
         counter = _Counter()
         copy_in(connection, "texts", _TEXT_COLUMNS, counter.lines(job_id, day, texts))
-        if counter.rows == 0:
-            raise ValueError("a job needs at least one text")
-        connection.execute(
-            text("""
-                INSERT INTO jobs (id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_failed,
-                                  created_at, idempotency_key, fingerprint)
-                VALUES (:id, :day, :owner, :kind, 'queued', :filename, CAST(:layout AS jsonb),
-                        (SELECT id FROM models WHERE active), :rows, :failed, now(), :key, :fingerprint)
-            """),
-            {
-                "id": job_id,
-                "day": day,
-                "owner": job.owner,
-                "kind": job.kind,
-                "filename": job.filename,
-                "layout": _json(job.layout),
-                "rows": counter.rows,
-                "failed": counter.failed,
-                "key": job.idempotency.key if job.idempotency else None,
-                "fingerprint": job.idempotency.fingerprint if job.idempotency else None,
-            },
+        accept(
+            connection,
+            job,
+            job_id,
+            day,
+            lane=lane,
+            chunk_rows=chunk_rows,
+            rows=counter.rows,
+            any_failed=counter.failed > 0,
+            model_id=model_id,
         )
-        connection.execute(
-            text("""
-                INSERT INTO chunks (job_id, first_row, row_count, day, lane, state)
-                SELECT :id, first, least(:size, :rows - first + 1), :day, :lane, 'queued'
-                FROM generate_series(1, :rows, :size) AS first
-            """),
-            {"id": job_id, "size": chunk_rows, "rows": counter.rows, "day": day, "lane": int(lane)},
-        )
-        if counter.failed:
-            connection.execute(
-                text("""
-                    INSERT INTO results (job_id, row_no, day, error_code, error_message, error_column)
-                    SELECT job_id, row_no, day, error_code, error_message, error_column
-                    FROM texts WHERE job_id = :id AND day = :day AND error_code IS NOT NULL
-                """),
-                {"id": job_id, "day": day},
-            )
         return job_id, True
 
 
-def _find_idempotent(connection: Connection, owner: str, idempotency: Idempotency) -> UUID | None:
+def accept(
+    connection: Connection,
+    job: NewJob,
+    job_id: UUID,
+    day: date,
+    *,
+    lane: Lane,
+    chunk_rows: int,
+    rows: int,
+    any_failed: bool = True,
+    model_id: int | None = None,
+) -> None:
+    """Record the job of `rows` texts that the same transaction has written, with its chunks and its failed rows.
+
+    With `any_failed` false the texts are not searched for rows that could not be read.
+
+    Its first chunk gets the smallest turn that waits in the lane, each further one the next: from now on it shares
+    the workers with the jobs that wait, and neither waits for them nor overtakes them (start-time fair queueing: Goyal,
+    Vin and Cheng, 1996). Raises `ValueError` when there are no rows.
+    """
+    if rows == 0:
+        raise ValueError("a job needs at least one text")
+    key, fingerprint = (job.idempotency.key, job.idempotency.read()) if job.idempotency else (None, None)
+    connection.execute(
+        text("""
+            WITH failed AS (
+                SELECT job_id, row_no, day, error_code, error_message, error_column
+                FROM texts WHERE job_id = :id AND day = :day AND error_code IS NOT NULL AND :any_failed
+            ), job AS (
+                INSERT INTO jobs (id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_failed,
+                                  failures, created_at, idempotency_key, fingerprint)
+                SELECT :id, :day, :owner, :kind, 'queued', :filename, CAST(:layout AS jsonb),
+                       coalesce(:model, (SELECT id FROM models WHERE active)), :rows, coalesce(sum(n), 0),
+                       coalesce(jsonb_object_agg(error_code, n) FILTER (WHERE n > 0), '{}'), now(), :key, :fingerprint
+                FROM (SELECT error_code, count(*) AS n FROM failed GROUP BY 1) AS counted
+            )
+            INSERT INTO results (job_id, row_no, day, error_code, error_message, error_column) SELECT * FROM failed
+        """),
+        {
+            "id": job_id,
+            "day": day,
+            "owner": job.owner,
+            "kind": job.kind,
+            "filename": job.filename,
+            "layout": _json(job.read_layout()),
+            "rows": rows,
+            "any_failed": any_failed,
+            "model": model_id,
+            "key": key,
+            "fingerprint": fingerprint,
+        },
+    )
+    connection.execute(
+        text("""
+            INSERT INTO chunks (job_id, first_row, row_count, day, lane, turn, model_id, state)
+            SELECT :id, first, least(:size, :rows - first + 1), :day, :lane,
+                   coalesce((SELECT min(turn) FROM chunks WHERE state = 'queued' AND lane = :lane), 0)
+                   + (first - 1) / :size,
+                   :model, 'queued'
+            FROM generate_series(1, :rows, :size) AS first
+        """),
+        {
+            "id": job_id,
+            "size": chunk_rows,
+            "rows": rows,
+            "day": day,
+            "lane": int(lane),
+            "model": model_id,
+        },
+    )
+
+
+def find_idempotent(connection: Connection, owner: str, idempotency: Idempotency) -> UUID | None:
     """The job that this key made before; holds the key for this transaction when there is none."""
     held = connection.execute(
         text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"),
@@ -120,20 +166,20 @@ def _find_idempotent(connection: Connection, owner: str, idempotency: Idempotenc
     ).one_or_none()
     if there is None:
         return None
-    if there.fingerprint != idempotency.fingerprint:
+    if there.fingerprint != idempotency.read():
         raise IdempotencyMismatchError("This Idempotency-Key was used before with another request.")
     found: UUID = there.id
     return found
 
 
-def _today(engine: Engine, connection: Connection) -> date:
+def today(engine: Engine, connection: Connection) -> date:
     """The day whose partitions take new texts; they are made here should the sweeper have been away for a week."""
-    today: date = connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()
-    there = connection.execute(text("SELECT to_regclass(:name)"), {"name": name_of("texts", today)}).scalar_one()
+    day: date = connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()
+    there = connection.execute(text("SELECT to_regclass(:name)"), {"name": name_of("texts", day)}).scalar_one()
     if there is None:
         with transaction(engine) as other:
             ensure_partitions(other)
-    return today
+    return day
 
 
 class _Counter:
