@@ -13,18 +13,34 @@ from sqlalchemy import Connection, Engine
 
 from jobs.database import translated
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"})
 BLOCK_BYTES = 1 << 16
+_COPY_IN_CHARS = 1 << 17
+
+_encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 
 
 def escaped(value: str | None) -> str:
-    """One field of a COPY line; None is NULL."""
-    return "\\N" if value is None else value.translate(_ESCAPES)
+    """One field of a COPY line; None is NULL.
+
+    Four searches that mostly find nothing cost a tenth of `str.translate`, which looks at each character of a text
+    beyond ASCII by itself.
+    """
+    if value is None:
+        return "\\N"
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    if "\n" in value:
+        value = value.replace("\n", "\\n")
+    if "\t" in value:
+        value = value.replace("\t", "\\t")
+    if "\r" in value:
+        value = value.replace("\r", "\\r")
+    return value
 
 
 def json_field(value: Mapping[str, Any] | None) -> str:
-    """A jsonb field of a COPY line; None is NULL."""
-    return "\\N" if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False).translate(_ESCAPES)
+    """A jsonb field of a COPY line; None is NULL. JSON has no line ends or tabs of its own, only backslashes."""
+    return "\\N" if value is None else _encode_json(value).replace("\\", "\\\\")
 
 
 def real_array(values: Sequence[float] | None) -> str:
@@ -35,22 +51,26 @@ def real_array(values: Sequence[float] | None) -> str:
 class _Lines:
     """A file that psycopg2 reads from: lines are made as they are asked for, so a file of any size needs one block."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
+    def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
-        self._rest = b""
+        self._block = b""
+        self._place = 0
 
     def read(self, size: int = BLOCK_BYTES) -> bytes:
-        if len(self._rest) < size:
-            parts = [self._rest]
-            held = len(self._rest)
-            for line in self._lines:
-                parts.append(line)
-                held += len(line)
-                if held >= size:
-                    break
-            self._rest = b"".join(parts)
-        block, self._rest = self._rest[:size], self._rest[size:]
-        return block
+        if self._place >= len(self._block):
+            self._block, self._place = self._next_block(), 0
+        self._place += size
+        return self._block[self._place - size : self._place]
+
+    def _next_block(self) -> bytes:
+        parts = []
+        held = 0
+        for line in self._lines:
+            parts.append(line)
+            held += len(line)
+            if held >= _COPY_IN_CHARS:
+                break
+        return "".join(parts).encode()
 
 
 def copy_in(connection: Connection, table: str, columns: Sequence[str], lines: Iterable[str]) -> None:
@@ -61,11 +81,10 @@ def copy_in(connection: Connection, table: str, columns: Sequence[str], lines: I
     cursor = connection.connection.cursor()
     failed: list[Exception] = []
 
-    def guarded() -> Iterator[bytes]:
+    def guarded() -> Iterator[str]:
         # psycopg2 turns an error of the reader into a QueryCanceled of its own; the first cause is kept for us.
         try:
-            for line in lines:
-                yield line.encode()
+            yield from lines
         except Exception as error:
             failed.append(error)
             raise
