@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -48,7 +49,10 @@ def test_every_storable_value_comes_back(
     )
     copy_in(connection, "copied", ("n", "t", "x", "p"), lines)
     found = connection.execute(text("SELECT t, x, p FROM copied ORDER BY n")).all()
-    assert [tuple(row) for row in found] == rows
+    assert [(row.t, row.x) for row in found] == [row[:2] for row in rows]
+    for row, (_, _, numbers) in zip(found, rows, strict=True):
+        assert (row.p is None) == (numbers is None)
+        assert np.array_equal(np.float32(row.p or []), np.float32(numbers or []))
 
 
 def test_rows_of_many_blocks_arrive_whole(connection: Connection) -> None:
