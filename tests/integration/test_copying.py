@@ -23,7 +23,7 @@ EXTRA = st.dictionaries(STORABLE, STORABLE | st.integers(-(2**40), 2**40) | st.b
 def connection(settings: Settings) -> Iterator[Connection]:
     engine = make_engine(settings.database_url, pool_size=1, application="tests")
     with engine.connect() as made:
-        made.execute(text("CREATE TEMPORARY TABLE copied (n integer, t text, x jsonb, p real[])"))
+        made.execute(text("CREATE TEMPORARY TABLE copied (place integer, written text, extra jsonb, numbers real[])"))
         yield made
     engine.dispose()
 
@@ -47,18 +47,18 @@ def test_every_storable_value_comes_back(
         f"{number}\t{escaped(value)}\t{json_field(extra)}\t{real_array(numbers)}\n"
         for number, (value, extra, numbers) in enumerate(rows)
     )
-    copy_in(connection, "copied", ("n", "t", "x", "p"), lines)
-    found = connection.execute(text("SELECT t, x, p FROM copied ORDER BY n")).all()
-    assert [(row.t, row.x) for row in found] == [row[:2] for row in rows]
+    copy_in(connection, "copied", ("place", "written", "extra", "numbers"), lines)
+    found = connection.execute(text("SELECT written, extra, numbers FROM copied ORDER BY place")).all()
+    assert [(row.written, row.extra) for row in found] == [row[:2] for row in rows]
     for row, (_, _, numbers) in zip(found, rows, strict=True):
-        assert (row.p is None) == (numbers is None)
-        assert np.array_equal(np.float32(row.p or []), np.float32(numbers or []))
+        assert (row.numbers is None) == (numbers is None)
+        assert np.array_equal(np.array(row.numbers or [], dtype="f4"), np.array(numbers or [], dtype="f4"))
 
 
 def test_rows_of_many_blocks_arrive_whole(connection: Connection) -> None:
     values = ["я" * (number % 5000) + "\n\\" for number in range(3000)]
-    copy_in(connection, "copied", ("n", "t"), (f"{n}\t{escaped(value)}\n" for n, value in enumerate(values)))
-    assert list(connection.execute(text("SELECT t FROM copied ORDER BY n")).scalars()) == values
+    copy_in(connection, "copied", ("place", "written"), (f"{n}\t{escaped(value)}\n" for n, value in enumerate(values)))
+    assert list(connection.execute(text("SELECT written FROM copied ORDER BY place")).scalars()) == values
 
 
 def test_an_error_of_the_source_comes_out_as_it_is(connection: Connection) -> None:
@@ -67,4 +67,4 @@ def test_an_error_of_the_source_comes_out_as_it_is(connection: Connection) -> No
         raise LookupError("the source broke")
 
     with pytest.raises(LookupError, match="the source broke"):
-        copy_in(connection, "copied", ("n", "t"), lines())
+        copy_in(connection, "copied", ("place", "written"), lines())
