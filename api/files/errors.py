@@ -33,11 +33,23 @@ class FileCode(StrEnum):
     MEDIA_TYPE = "unsupported_media_type"
     """The request declares a picture, a sound, a video or the like."""
 
+    PACKED_TWICE = "packed_twice"
+    """Gzip within gzip."""
+
     # The file is too large (`TooLargeFile`).
+    TOO_MANY_BYTES = "too_many_bytes"
+    """More bytes than `RUBRIKA_MAX_BODY_BYTES`, or unpacked than `RUBRIKA_MAX_UNPACKED_BYTES`."""
+
+    UNPACKS_TOO_FAR = "unpacks_too_far"
+    """The unpacked bytes are more than `RUBRIKA_MAX_UNPACK_RATIO` times the packed ones: it looks like a bomb."""
+
     TOO_MANY_ROWS = "too_many_rows"
     """More rows than `RUBRIKA_MAX_ROWS`."""
 
     # The file cannot be read, or not as the options ask (`UnreadableFile`).
+    BROKEN_GZIP = "broken_gzip"
+    """What gzip packed is damaged or cut off; `byte` says where in the packed file."""
+
     EMPTY_FILE = "empty_file"
     """Nothing in it, or only white space."""
 
