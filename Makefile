@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench train-deps train evaluate screenshots pins clean
+.PHONY: help up test lint format bench bench-files train-deps train evaluate screenshots pins clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ format: .venv/.dev ## Format the code and mend what can be mended without asking
 bench: .venv/.default ## Measure: latency of one text, throughput of a file (results are printed)
 	@$(BIN)/python -m bench.latency
 	@$(BIN)/python -m bench.throughput
+
+bench-files: .venv/.dev ## Measure files of a million rows: accepted, worked off, asked about, exported
+	@$(BIN)/python -m bench.files $(ARGS)
 
 train-deps: .venv/.train ## Install what training needs (torch, transformers, scikit-learn)
 

@@ -32,6 +32,7 @@ class Running:
     port: int
     seconds: float
     pid: int
+    data_dir: Path
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def service(**env: str) -> Iterator[Running]:
             if str(port) not in line:
                 raise SystemExit(f"rubrika up did not start: {line!r}")
             threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield Running("127.0.0.1", port, time.monotonic() - started, process.pid)
+            yield Running("127.0.0.1", port, time.monotonic() - started, process.pid, Path(folder) / "data")
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
