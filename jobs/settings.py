@@ -44,8 +44,23 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_CHUNK_ROWS": ("256", "rows of a file that a worker claims and records as one"),
     "RUBRIKA_MAX_BODY_BYTES": ("2147483648", "largest upload; a larger one is 413"),
     "RUBRIKA_MAX_JSON_BYTES": ("16777216", "largest JSON body of `/classifications`; a larger one is 413"),
+    "RUBRIKA_MAX_UNPACKED_BYTES": (
+        "8589934592",
+        "largest file when unpacked from gzip or its like; a larger one is 413",
+    ),
+    "RUBRIKA_MAX_UNPACK_RATIO": (
+        "200",
+        "most unpacked bytes for each packed one, judged after 10 MB; more are 413 (text gives 3 to 20)",
+    ),
+    "RUBRIKA_MAX_FORM_PARTS": ("50", "most fields in the form of an upload; more are 413"),
+    "RUBRIKA_MAX_FORM_FIELD_BYTES": (
+        "262144",
+        "longest option in the form of an upload, and longest header of a field; a longer one is 413",
+    ),
     "RUBRIKA_MAX_ROWS": ("10000000", "most rows in a file; more are 413"),
     "RUBRIKA_MAX_COLUMNS": ("500", "most columns in a file; more are 422"),
+    "RUBRIKA_MAX_HEADER_CHARS": ("40000", "longest names of all columns together, in characters; longer ones are 422"),
+    "RUBRIKA_MAX_DEPTH": ("64", "deepest nesting of JSON in a row; a deeper one is a row error"),
     "RUBRIKA_MAX_TEXT_CHARS": ("100000", "longest text, its three fields together; a longer one is 422 or a row error"),
     "RUBRIKA_MAX_ITEMS": ("1000", "most posts in one request to `/classifications`; more are 422"),
 }
@@ -76,8 +91,14 @@ class Settings:
     chunk_rows: int
     max_body_bytes: int
     max_json_bytes: int
+    max_unpacked_bytes: int
+    max_unpack_ratio: int
+    max_form_parts: int
+    max_form_field_bytes: int
     max_rows: int
     max_columns: int
+    max_header_chars: int
+    max_depth: int
     max_text_chars: int
     max_items: int
 
@@ -139,8 +160,14 @@ class Settings:
             chunk_rows=number("RUBRIKA_CHUNK_ROWS", 1, 100_000),
             max_body_bytes=number("RUBRIKA_MAX_BODY_BYTES", 1, 2**50),
             max_json_bytes=number("RUBRIKA_MAX_JSON_BYTES", 1, 2**40),
+            max_unpacked_bytes=number("RUBRIKA_MAX_UNPACKED_BYTES", 1, 2**50),
+            max_unpack_ratio=number("RUBRIKA_MAX_UNPACK_RATIO", 1, 10_000),
+            max_form_parts=number("RUBRIKA_MAX_FORM_PARTS", 1, 10_000),
+            max_form_field_bytes=number("RUBRIKA_MAX_FORM_FIELD_BYTES", 1024, 2**30),
             max_rows=number("RUBRIKA_MAX_ROWS", 1, 2**31 - 1),
             max_columns=number("RUBRIKA_MAX_COLUMNS", 1, 1600),
+            max_header_chars=number("RUBRIKA_MAX_HEADER_CHARS", 1, 10**7),
+            max_depth=number("RUBRIKA_MAX_DEPTH", 1, 500),
             max_text_chars=number("RUBRIKA_MAX_TEXT_CHARS", 1, 10**8),
             max_items=number("RUBRIKA_MAX_ITEMS", 1, 100_000),
         )
