@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import psycopg2
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from jobs.errors import UnavailableError
 
@@ -42,12 +44,14 @@ def make_engine(database_url: str, *, pool_size: int, application: str) -> Engin
 
 def is_unavailable(error: DBAPIError) -> bool:
     """Whether the error says that the server cannot be reached or used now, rather than that the query is wrong."""
-    if error.connection_invalidated:
-        return True
-    code = getattr(error.orig, "pgcode", None)
+    return error.connection_invalidated or _is_gone(error.orig)
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    code = getattr(error, "pgcode", None)
     if code is None:
         # psycopg2 gives no code when the connection itself failed.
-        return type(error.orig).__name__ in {"OperationalError", "InterfaceError"}
+        return type(error).__name__ in {"OperationalError", "InterfaceError"}
     return code in GONE_SQLSTATES or code.startswith("08")
 
 
@@ -60,7 +64,12 @@ def translated() -> Iterator[None]:
         if is_unavailable(error):
             raise UnavailableError("The database cannot be reached at the moment.") from error
         raise
-    except TimeoutError as error:
+    except psycopg2.Error as error:
+        # COPY goes past SQLAlchemy, which therefore wraps nothing of what it raises.
+        if _is_gone(error):
+            raise UnavailableError("The database cannot be reached at the moment.") from error
+        raise
+    except PoolTimeoutError as error:
         raise UnavailableError("All connections to the database are in use.") from error
 
 

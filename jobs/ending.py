@@ -20,11 +20,9 @@ def cancel(engine: Engine, owner: str, job_id: UUID) -> None:
     """
 
     def step(connection: Connection) -> None:
-        job = connection.execute(
-            text("SELECT state FROM jobs WHERE id = :job AND owner = :owner"),
-            {"job": job_id, "owner": owner},
-        ).one_or_none()
-        if job is None:
+        mine = {"job": job_id, "owner": owner}
+        state = text("SELECT state FROM jobs WHERE id = :job AND owner = :owner")
+        if connection.execute(state, mine).scalar_one_or_none() is None:
             raise NotFoundError("There is no such job.")
         connection.execute(
             text("""
@@ -39,7 +37,9 @@ def cancel(engine: Engine, owner: str, job_id: UUID) -> None:
             text("UPDATE jobs SET state = 'cancelling' WHERE id = :job AND state IN ('queued', 'running')"),
             {"job": job_id},
         ).rowcount
-        if not changed and job.state not in {JobState.CANCELLING, JobState.CANCELLED}:
+        # Asked anew, because another who cancels may have been first since the function began.
+        now = connection.execute(state, mine).scalar_one_or_none()
+        if not changed and now not in {JobState.CANCELLING, JobState.CANCELLED}:
             raise ConflictError("The job is finished; there is nothing to cancel.")
         settle(connection, [job_id])
 

@@ -37,9 +37,10 @@ class _Expired:
 def sweep(connection: Connection) -> Sweep | None:
     """Bring back expired leases and settle what is complete, in one transaction; None when another sweeper is at it.
 
-    An expired chunk is queued again. After `MAX_ATTEMPTS` deaths it is split into `SPLIT_INTO` parts, which get one
-    attempt each before they are split in turn, until the one text that kills workers stands alone; that one is
-    recorded as failed.
+    An expired chunk is queued again; one that was only read ahead counts as begun, because reading it may be what was
+    deadly, and so it is taken alone from here on. After `MAX_ATTEMPTS` deaths a chunk is split into `SPLIT_INTO` parts,
+    which get one attempt each before they are split in turn, until the one text that kills workers stands alone; that
+    one is recorded as failed.
     """
     if not connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": SWEEP_LOCK}).scalar_one():
         return None
@@ -98,7 +99,7 @@ def _key(chunk: _Expired) -> dict[str, Any]:
 def _set_state(connection: Connection, chunk: _Expired, state: str) -> None:
     connection.execute(
         text("""
-            UPDATE chunks SET state = :state, lease_until = NULL,
+            UPDATE chunks SET state = :state, lease_until = NULL, attempts = greatest(attempts, 1),
                               lease = CASE WHEN :state = 'queued' THEN NULL ELSE lease END,
                               finished_at = CASE WHEN :state = 'queued' THEN NULL ELSE now() END
             WHERE job_id = :job AND first_row = :first
@@ -110,14 +111,14 @@ def _set_state(connection: Connection, chunk: _Expired, state: str) -> None:
 def _split(connection: Connection, chunk: _Expired) -> None:
     """Replace a chunk by up to `SPLIT_INTO` parts. A part of one text gets two attempts, a larger one gets one."""
     size = -(-chunk.row_count // SPLIT_INTO)
-    lane = connection.execute(
-        text("DELETE FROM chunks WHERE job_id = :job AND first_row = :first RETURNING lane"),
+    whole = connection.execute(
+        text("DELETE FROM chunks WHERE job_id = :job AND first_row = :first RETURNING lane, turn, model_id"),
         _key(chunk),
-    ).scalar_one()
+    ).one()
     connection.execute(
         text("""
-            INSERT INTO chunks (job_id, first_row, row_count, day, lane, state, attempts)
-            SELECT :job, part, least(:size, :last - part + 1), :day, :lane,
+            INSERT INTO chunks (job_id, first_row, row_count, day, lane, turn, model_id, state, attempts)
+            SELECT :job, part, least(:size, :last - part + 1), :day, :lane, :turn, CAST(:model_id AS integer),
                    'queued', CAST(:attempts AS integer)
             FROM generate_series(:first, :last, :size) AS part
         """),
@@ -126,7 +127,7 @@ def _split(connection: Connection, chunk: _Expired) -> None:
             "last": chunk.first_row + chunk.row_count - 1,
             "size": size,
             "day": chunk.day,
-            "lane": lane,
+            **whole._mapping,
             "attempts": MAX_ATTEMPTS - (2 if size == 1 else 1),
         },
     )

@@ -50,6 +50,7 @@ class Work:
     keys: list[bytes]
     known: Mapping[int, Known]
     prepared: Prepared
+    begun: bool
 
 
 class Drain:
@@ -102,6 +103,9 @@ class Drain:
                     break
                 if not work.claim.chunks[0].attempts:
                     ahead = self._reader.submit(self._take, Lane.BULK, beside_others=True)
+                elif recorded:
+                    # A chunk that saw a death may well bring the next: nothing else is in hand when it is computed.
+                    recorded.result()
                 predictions = self._compute(work, self._overtake)
                 if recorded:
                     recorded.result()
@@ -109,22 +113,31 @@ class Drain:
         except UnavailableError as error:
             log.warning("drain ends early: %s", error)
         finally:
-            self._settle_hands(ahead, recorded)
-            # Whatever ended the drain, nothing is in hand now: a lease that the heart kept alive from here on would
-            # never expire, and its texts would wait for as long as this worker lives.
-            self._heart.drop_all()
-            self._memo.forget()
+            try:
+                self._settle_hands(ahead, recorded)
+            finally:
+                # Whatever ended the drain, nothing is in hand now: a lease that the heart kept alive from here on
+                # would never expire, and its texts would wait for as long as this worker lives.
+                self._heart.drop_all()
+                self._memo.forget()
 
     def _settle_hands(self, ahead: Future[Work | None] | None, recorded: Future[None] | None) -> None:
         """Nothing stays in hand when a drain ends: what was read ahead is given back, what was computed is recorded."""
         try:
-            if ahead and (work := ahead.result()):
-                self._in_transaction(lambda connection: store.release(connection, work.claim.lease))
-                self._heart.drop(work.claim.lease)
             if recorded:
                 recorded.result()
         except UnavailableError as error:
-            log.warning("leases are left to expire: %s", error)
+            log.warning("what was computed is not recorded, its lease is left to expire: %s", error)
+        finally:
+            self._give_back(ahead)
+
+    def _give_back(self, ahead: Future[Work | None] | None) -> None:
+        try:
+            if ahead and (work := ahead.result()):
+                self._in_transaction(lambda connection: store.release(connection, work.claim.lease))
+                self._heart.drop(work.claim.lease)
+        except UnavailableError as error:
+            log.warning("the lease of what was read ahead is left to expire: %s", error)
 
     # --- interactive texts --------------------------------------------------------------------------------------
 
@@ -134,20 +147,27 @@ class Drain:
             self._serve_waiting(beside_others=True)
         except UnavailableError as error:
             log.warning("no look at waiting requests: %s", error)
+        except Exception:
+            # What is wrong with the text of one must not be held against the file of another.
+            log.exception("serving waiting requests failed")
 
     def _serve_waiting(self, *, beside_others: bool) -> None:
         while work := self._take(Lane.INTERACTIVE, beside_others=beside_others, begin=True):
             try:
-                self._record(work, self._compute(work, None, begun=True))
+                self._record(work, self._compute(work, None))
             finally:
                 self._heart.drop(work.claim.lease)
 
     # --- one claim ----------------------------------------------------------------------------------------------
 
     def _take(self, lane: Lane, *, beside_others: bool = False, begin: bool = False) -> Work | None:
-        """Claim, read and tokenise; None when nothing waits. `begin` notes in the same step that computing begins."""
+        """Claim, read and tokenise; None when nothing waits. `begin` notes in the same step that computing begins.
 
-        def step(connection: Connection) -> tuple[Claim, list[ClaimedText]] | None:
+        For a chunk that saw a death that is noted in any case, so that a text which kills while it is read or
+        tokenised runs out of attempts like one that kills the network.
+        """
+
+        def step(connection: Connection) -> tuple[Claim, list[ClaimedText], bool] | None:
             store.relaxed(connection)
             claimed = store.claim(
                 connection,
@@ -158,31 +178,31 @@ class Drain:
             )
             if claimed is None:
                 return None
-            if begin:
+            begun = begin or claimed.chunks[0].attempts > 0
+            if begun:
                 store.begin(connection, claimed.lease)
-            return claimed, store.read_texts(connection, claimed)
+            return claimed, store.read_texts(connection, claimed), begun
 
         taken = run(self._engine, step)
         if taken is None:
             return None
-        claimed, texts = taken
+        claimed, texts, begun = taken
         self._heart.hold(claimed.lease)
         posts = [Post(text.doc_text, text.image2text, text.speech2text) for text in texts]
         keys = [key_of(post) for post in posts]
         known = {position: found for position, key in enumerate(keys) if (found := self._memo.get(key))}
         fresh = [post for position, post in enumerate(posts) if position not in known]
-        return Work(claimed, texts, keys, known, self._classifier.prepare(fresh))
+        try:
+            return Work(claimed, texts, keys, known, self._classifier.prepare(fresh), begun)
+        except Exception:
+            self._heart.drop(claimed.lease)
+            self._in_transaction(lambda connection: store.expire(connection, claimed.lease))
+            raise
 
-    def _compute(
-        self,
-        work: Work,
-        between_batches: Callable[[], None] | None,
-        *,
-        begun: bool = False,
-    ) -> Predictions | None:
+    def _compute(self, work: Work, between_batches: Callable[[], None] | None) -> Predictions | None:
         """The probabilities of a claim; None when it is no longer ours or cannot be computed at all."""
         lease = work.claim.lease
-        if not begun and not self._in_transaction(lambda connection: self._begin(connection, lease)):
+        if not work.begun and not self._in_transaction(lambda connection: self._begin(connection, lease)):
             log.warning("lease %s was lost before its chunk was begun", lease)
             return None
         try:
