@@ -193,11 +193,13 @@ class _Counter:
         start, end = f"{job_id}\t", f"\t{day.isoformat()}\t"
         for row in texts:
             self.rows += 1
-            self.failed += row.error_code is not None
+            tail = "\t\\N\t\\N\t\\N\n"
+            if row.error_code is not None:
+                self.failed += 1
+                tail = f"\t{escaped(row.error_code)}\t{escaped(row.error_message)}\t{escaped(row.error_column)}\n"
             yield (
                 f"{start}{self.rows}{end}{escaped(row.doc_text)}\t{escaped(row.image2text)}\t"
-                f"{escaped(row.speech2text)}\t{escaped(row.custom_id)}\t{json_field(row.extra)}\t"
-                f"{escaped(row.error_code)}\t{escaped(row.error_message)}\t{escaped(row.error_column)}\n"
+                f"{escaped(row.speech2text)}\t{escaped(row.custom_id)}\t{json_field(row.extra)}{tail}"
             )
 
 
