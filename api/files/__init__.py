@@ -1,12 +1,14 @@
 """Readers of uploaded files: bytes of an unknown kind become rows, in the order of the file and in bounded memory.
 
 `open_file` finds format, encoding, delimiter and columns, and returns a `FileReader` whose `layout` says what was
-found and which yields a `FileRow` for each row. Read here: CSV, TSV, NDJSON, JSON arrays and plain text. A row that
-cannot be used comes out with its `error` (`RowProblem`); a file that cannot be used raises one of
+found and which yields a `FileRow` for each row. Read here: CSV, TSV, NDJSON, JSON arrays and plain text, each of them
+packed by gzip or not. A row that cannot be used comes out with its `error` (`RowProblem`); a file that cannot be used
+raises one of
 
 - `UnsupportedFile`: of a kind that is not read (`looks_like_excel`, `looks_like_parquet`, `looks_like_archive`,
-  `looks_like_document`, `looks_like_media`, `looks_like_html`, `looks_like_binary`, `unsupported_media_type`);
-- `TooLargeFile`: `too_many_rows`;
+  `looks_like_document`, `looks_like_media`, `looks_like_html`, `looks_like_binary`, `packed_twice`,
+  `unsupported_media_type`);
+- `TooLargeFile`: `too_many_rows`, `too_many_bytes`, `unpacks_too_far`;
 - `UnreadableFile`: of a kind that is read, and this one cannot be (all other members of `FileCode`; with
   `on_error="fail"` also the codes of `jobs.states.RowError`).
 
@@ -17,14 +19,16 @@ from collections.abc import Callable
 
 from api.files.array import ArrayReader
 from api.files.delimited import DelimitedReader, is_table
-from api.files.encoding import find_encoding
+from api.files.encoding import Decoder
 from api.files.errors import FileCode, FileError, TooLargeFile, UnreadableFile, UnsupportedFile
-from api.files.kind import WHITE, Kind, find_kind, refuse_foreign
+from api.files.gzipped import SIGNATURE, Gunzip
+from api.files.kind import SIGNATURE_BYTES, WHITE, Kind, find_kind, refuse_foreign
 from api.files.model import FIELDS, ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions, RowProblem
 from api.files.ndjson import NdjsonReader
 from api.files.plain import PlainReader
 from api.files.rows import problem_of
-from api.files.source import Encoding, TextBlocks
+from api.files.source import Text
+from api.files.stream import Peekable
 
 __all__ = [
     "FIELDS",
@@ -43,9 +47,9 @@ __all__ = [
     "problem_of",
 ]
 
-_READERS: dict[Kind, Callable[[ByteStream, Encoding, ReadOptions, Limits], FileReader]] = {
-    "csv": lambda stream, encoding, options, limits: DelimitedReader(stream, encoding, "csv", options, limits),
-    "tsv": lambda stream, encoding, options, limits: DelimitedReader(stream, encoding, "tsv", options, limits),
+_READERS: dict[Kind, Callable[[Text, ReadOptions, Limits], FileReader]] = {
+    "csv": lambda text, options, limits: DelimitedReader(text, "csv", options, limits),
+    "tsv": lambda text, options, limits: DelimitedReader(text, "tsv", options, limits),
     "ndjson": NdjsonReader,
     "json": ArrayReader,
     "text": PlainReader,
@@ -57,23 +61,38 @@ def open_file(
 ) -> FileReader:
     """Find out how to read a file and return a reader of its rows.
 
-    `stream` must be seekable and is read from its start, once to check the encoding of all of it and then again for
-    each iteration over the reader; it is not closed. The name and the media type, either of which may be missing or
+    `stream` is read once, from where it stands, as the rows are asked for; only as much of its beginning as finding
+    out takes is held in memory. It is not closed. The name and the media type, either of which may be missing or
     wrong, are hints. Raises `FileError`, here or while iterating, and nothing else for whatever the bytes are.
     """
-    refuse_foreign(stream)
-    encoding = find_encoding(stream, options.encoding)
-    beginning, is_whole = _beginning(stream, encoding, limits)
+    incoming, filename = _unpacked(Peekable(stream), filename, limits)
+    refuse_foreign(incoming.peek(SIGNATURE_BYTES))
+    text = Text(Decoder(incoming, options.encoding), limits.max_row_chars)
+    beginning, is_whole = _beginning(text)
     kind = find_kind(filename, media_type, beginning)
     if kind == "text" and (options.delimiter or options.columns or is_table(beginning, is_whole, limits)):
         kind = "csv"
-    return _READERS[kind](stream, encoding, options, limits)
+    return _READERS[kind](text, options, limits)
 
 
-def _beginning(stream: ByteStream, encoding: Encoding, limits: Limits) -> tuple[str, bool]:
+def _unpacked(stream: Peekable, filename: str | None, limits: Limits) -> tuple[Peekable, str | None]:
+    """The stream without gzip, with the name that the file has inside it."""
+    if stream.peek(len(SIGNATURE)) != SIGNATURE:
+        return stream, filename
+    inner = Peekable(Gunzip(stream, limits.max_unpacked_bytes, limits.max_unpack_ratio))
+    if inner.peek(len(SIGNATURE)) == SIGNATURE:
+        message = "The file is packed by gzip twice. Unpack it once and send that."
+        raise UnsupportedFile(FileCode.PACKED_TWICE, message)
+    if filename is not None and filename.lower().endswith((".gz", ".gzip")):
+        filename = filename.rpartition(".")[0]
+    return inner, filename
+
+
+def _beginning(text: Text) -> tuple[str, bool]:
     """Return some text from the first that is not white space on, and whether it goes on to the end of the file."""
-    blocks = TextBlocks(stream, encoding, limits.max_row_chars)
-    while part := blocks.next_part():
+    look = text.look()
+    for part in look:
         if part.strip(WHITE):
-            return part.lstrip(WHITE), not blocks.next_part()
-    raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty.")
+            return part.lstrip(WHITE), not next(look, "")
+    what = "begins with millions of blank characters" if look.is_cut else "is empty"
+    raise UnreadableFile(FileCode.EMPTY_FILE, f"The file {what}.")

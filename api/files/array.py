@@ -3,58 +3,66 @@
 from collections.abc import Iterator
 
 from api.files.errors import FileCode, UnreadableFile
-from api.files.model import ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions
-from api.files.objects import JsonError, Parsed, RowMaker, after_white, find_columns, is_too_deep, parse
-from api.files.source import Encoding, TextBlocks
+from api.files.model import FileRow, Layout, Limits, ReadOptions
+from api.files.objects import JsonError, Parsed, RowMaker, after_white, find_columns, is_too_deep, parse, too_deep
+from api.files.source import Look, Text, TextBlocks
+from api.files.text_reader import TextReader
 
 
-class ArrayReader(FileReader):
+class ArrayReader(TextReader):
     """Reads one array of objects. An element of the wrong kind is an error of that row.
 
     Broken JSON refuses the file: nothing says where the next element would begin.
     """
 
-    def __init__(self, stream: ByteStream, encoding: Encoding, options: ReadOptions, limits: Limits) -> None:
-        self._stream = stream
-        self._encoding = encoding
-        self._bounds = limits
-        names, mapped = find_columns(self._values(), options, limits)
-        layout = Layout("json", encoding.name, None, names, mapped.mapping, mapped.guessed)
-        super().__init__(layout, options, limits)
+    def __init__(self, text: Text, options: ReadOptions, limits: Limits) -> None:
+        names, mapped = find_columns(_first_values(text.look(), limits), options, limits)
+        layout = Layout("json", text.encoding, None, names, mapped.mapping, mapped.guessed)
+        super().__init__(text, layout, options, limits)
 
     def _rows(self) -> Iterator[FileRow]:
-        maker = RowMaker(self.layout.mapping, self._bounds)
-        for row_no, line, value, raw in self._values():
+        maker = RowMaker(self.layout.mapping, self._limits)
+        for row_no, line, value, raw in _values(self._text.read(), self._limits):
             if isinstance(value, JsonError):
                 yield maker.broken(row_no, line, str(value))
             else:
                 yield maker.row(row_no, line, value, raw)
 
-    def _values(self) -> Parsed:
-        text = _Window(TextBlocks(self._stream, self._encoding, self._bounds.max_row_chars), self._bounds.max_row_chars)
-        if text.peek() == "":
-            raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty.")
-        if text.peek() != "[":
-            message = "The file is JSON, and neither an array of objects nor an object a line (NDJSON)."
-            raise UnreadableFile(FileCode.NOT_AN_ARRAY, message, line=text.line)
+
+def _first_values(look: Look, limits: Limits) -> Parsed:
+    """The values at the beginning. What the end of the look cuts off is not broken: the file goes on there."""
+    try:
+        yield from _values(look, limits)
+    except UnreadableFile:
+        if not look.is_cut:
+            raise
+
+
+def _values(parts: Iterator[str], limits: Limits) -> Parsed:
+    text = _Window(TextBlocks(parts, limits.max_row_chars), limits.max_row_chars)
+    if text.peek() == "":
+        raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty.")
+    if text.peek() != "[":
+        message = "The file is JSON, and neither an array of objects nor an object a line (NDJSON)."
+        raise UnreadableFile(FileCode.NOT_AN_ARRAY, message, line=text.line)
+    text.skip()
+    row_no = 0
+    while text.peek() != "]" or row_no:
+        row_no += 1
+        line = text.line
+        value, raw = text.value()
+        if is_too_deep(raw, limits.max_depth):
+            value = too_deep(limits.max_depth)
+        yield row_no, line, value, raw
+        if text.peek() == "]":
+            break
+        if text.peek() != ",":
+            raise text.broken("a comma or a closing bracket is missing after an element")
         text.skip()
-        row_no = 0
-        while text.peek() != "]" or row_no:
-            row_no += 1
-            line = text.line
-            value, raw = text.value()
-            if is_too_deep(raw, 0, len(raw)):
-                value = JsonError("brackets are nested too deep")
-            yield row_no, line, value, raw
-            if text.peek() == "]":
-                break
-            if text.peek() != ",":
-                raise text.broken("a comma or a closing bracket is missing after an element")
-            text.skip()
-            text.peek()
-        text.skip()
-        if text.peek():
-            raise text.broken("something follows the array")
+        text.peek()
+    text.skip()
+    if text.peek():
+        raise text.broken("something follows the array")
 
 
 class _Window:

@@ -12,8 +12,6 @@ from api.files.model import FIELDS, Limits
 from api.files.rows import storable
 
 MAX_NAME_CHARS = 200
-MAX_HEADER_CHARS = 40_000
-"""All names together. They are stored with every row, so long ones would let a small file fill a large disk."""
 
 _NAMES = {
     "doc_text": ("doc_text", "text"),
@@ -53,8 +51,8 @@ def unique_names(header: Sequence[str], limits: Limits) -> tuple[str, ...]:
             unique = _numbered(unique, taken | given)
         given.add(unique)
         names.append(unique)
-    if sum(map(len, names)) > MAX_HEADER_CHARS:
-        message = f"The names of the columns are longer than {MAX_HEADER_CHARS} characters together."
+    if sum(map(len, names)) > limits.max_header_chars:
+        message = f"The names of the columns are longer than {limits.max_header_chars} characters together."
         raise UnreadableFile(FileCode.TOO_MANY_COLUMNS, message)
     return tuple(names)
 

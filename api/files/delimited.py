@@ -6,14 +6,15 @@ from typing import Literal
 from api.files.columns import map_columns, no_text_column, unique_names
 from api.files.dialect import find_dialect, first_row, names_a_text
 from api.files.errors import FileCode, UnreadableFile
-from api.files.model import FIELDS, ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions, RowProblem
+from api.files.model import FIELDS, FileRow, Layout, Limits, ReadOptions, RowProblem
 from api.files.records import Dialect, records
 from api.files.rows import problem_of, storable, storable_texts, text_columns
-from api.files.source import Encoding, LongLineError, TextBlocks
+from api.files.source import LongLineError, Text, TextBlocks
+from api.files.text_reader import TextReader
 from jobs.states import RowError
 
 
-class DelimitedReader(FileReader):
+class DelimitedReader(TextReader):
     """Reads a file of cells.
 
     A row must have as many cells as the header. Fewer may mean a text broken by a line end that was not quoted, and
@@ -23,37 +24,31 @@ class DelimitedReader(FileReader):
 
     def __init__(
         self,
-        stream: ByteStream,
-        encoding: Encoding,
+        text: Text,
         file_format: Literal["csv", "tsv"],
         options: ReadOptions,
         limits: Limits,
     ) -> None:
-        self._stream = stream
-        self._encoding = encoding
-        self._dialect = _dialect_of(stream, encoding, file_format, options.delimiter, limits)
-        header = self._header(limits)
+        self._dialect = _dialect_of(text, file_format, options.delimiter, limits)
+        first = next(self._records(text.look(), limits)[1], None)
+        if first is None:
+            raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty: there is no header.")
+        header = first[1]
         names = unique_names(header, limits)
         mapped = map_columns(header, names, options.columns)
         if mapped is None:
             raise no_text_column(names, line=1 + self._dialect.skip_lines)
         self._least_cells = max(place for place, name in enumerate(header, 1) if name.strip() or place == 1)
         delimiter = self._dialect.delimiter
-        layout = Layout(file_format, encoding.name, delimiter, names, mapped.mapping, mapped.guessed)
-        super().__init__(layout, options, limits)
+        layout = Layout(file_format, text.encoding, delimiter, names, mapped.mapping, mapped.guessed)
+        super().__init__(text, layout, options, limits)
 
-    def _records(self, limits: Limits) -> tuple[TextBlocks, Iterator[tuple[int, list[str]]]]:
-        blocks = TextBlocks(self._stream, self._encoding, limits.max_row_chars)
+    def _records(self, parts: Iterator[str], limits: Limits) -> tuple[TextBlocks, Iterator[tuple[int, list[str]]]]:
+        blocks = TextBlocks(parts, limits.max_row_chars)
         rows = records(blocks, self._dialect, limits.max_row_chars)
         for _ in range(self._dialect.skip_lines):
             next(rows, None)
         return blocks, rows
-
-    def _header(self, limits: Limits) -> list[str]:
-        first = next(self._records(limits)[1], None)
-        if first is None:
-            raise UnreadableFile(FileCode.EMPTY_FILE, "The file is empty: there is no header.")
-        return first[1]
 
     def _rows(self) -> Iterator[FileRow]:
         names = self.layout.columns
@@ -65,7 +60,7 @@ class DelimitedReader(FileReader):
         others = [(name, place) for name, place in places.items() if place not in (doc, image, speech, custom)]
         called = text_columns(self.layout.mapping)
         kept_aside = [custom, *(place for _, place in others)]
-        blocks, rows = self._records(self._limits)
+        blocks, rows = self._records(self._text.read(), self._limits)
         next(rows, None)
         for row_no, (line, cells) in enumerate(rows, 1):
             problem = _fit(cells, width, least, line) if len(cells) != width else None
@@ -93,10 +88,8 @@ def is_table(beginning: str, is_whole: bool, limits: Limits) -> bool:
     return len(header) > 1 and names_a_text(header)
 
 
-def _dialect_of(
-    stream: ByteStream, encoding: Encoding, file_format: Literal["csv", "tsv"], named: str | None, limits: Limits
-) -> Dialect:
-    blocks = TextBlocks(stream, encoding, limits.max_row_chars)
+def _dialect_of(text: Text, file_format: Literal["csv", "tsv"], named: str | None, limits: Limits) -> Dialect:
+    blocks = TextBlocks(text.look(), limits.max_row_chars)
     try:
         sample = blocks.next_block()
         is_whole = not blocks.next_part()

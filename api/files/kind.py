@@ -5,7 +5,6 @@ import re
 from typing import Literal
 
 from api.files.errors import FileCode, UnsupportedFile
-from api.files.model import ByteStream
 
 Kind = Literal["csv", "tsv", "ndjson", "json", "text"]
 
@@ -33,7 +32,6 @@ _BY_MEDIA_TYPE: dict[str, Kind] = {
 
 _SIGNATURES: tuple[tuple[bytes, FileCode, str], ...] = (
     (b"PAR1", FileCode.LOOKS_LIKE_PARQUET, "a Parquet file"),
-    (b"\x1f\x8b", FileCode.LOOKS_LIKE_ARCHIVE, "packed by gzip"),
     (b"7z\xbc\xaf\x27\x1c", FileCode.LOOKS_LIKE_ARCHIVE, "a 7z archive"),
     (b"Rar!\x1a\x07", FileCode.LOOKS_LIKE_ARCHIVE, "a RAR archive"),
     (b"BZh", FileCode.LOOKS_LIKE_ARCHIVE, "packed by bzip2"),
@@ -58,10 +56,8 @@ WHITE = "\ufeff \t\r\n"
 """What may stand before the first character of a file that matters."""
 
 
-def refuse_foreign(stream: ByteStream) -> None:
-    """Raise `UnsupportedFile` when the first bytes are those of a format that is not read."""
-    stream.seek(0)
-    head = stream.read(SIGNATURE_BYTES)
+def refuse_foreign(head: bytes) -> None:
+    """Raise `UnsupportedFile` when the first bytes (`SIGNATURE_BYTES`) are those of a format that is not read."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         raise _zipped(head)
     for signature, code, what in _SIGNATURES:

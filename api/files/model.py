@@ -17,10 +17,12 @@ GIVE_UP_AFTER = 1000
 
 
 class ByteStream(Protocol):
-    """As much of a binary file as a reader needs: an upload spooled to memory or disk, a file, a `BytesIO`."""
+    """As much of a binary file as a reader needs: a request on its way in, a file, a `BytesIO`.
 
-    def read(self, size: int = ..., /) -> bytes: ...
-    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+    It is read once, from where it stands to its end. Fewer bytes than asked for mean nothing; no bytes are the end.
+    """
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,29 @@ class Limits:
     max_rows: int
     max_columns: int
     max_text_chars: int
+    """The texts of a row together."""
+    max_header_chars: int = 40_000
+    """The names of all columns together. They are stored with every row: long ones would make much of a small file."""
+    max_depth: int = 64
+    """Brackets within brackets. Postgres, and whoever reads the results, must be able to parse what is kept."""
+    max_bytes: int = 2 << 30
+    """A file that has to be spooled, as it is unpacked."""
+    max_unpacked_bytes: int = 8 << 30
+    max_unpack_ratio: int = 200
 
     @staticmethod
     def of(settings: Settings) -> "Limits":
         """The limits of this process."""
-        return Limits(settings.max_rows, settings.max_columns, settings.max_text_chars)
+        return Limits(
+            max_rows=settings.max_rows,
+            max_columns=settings.max_columns,
+            max_text_chars=settings.max_text_chars,
+            max_header_chars=settings.max_header_chars,
+            max_depth=settings.max_depth,
+            max_bytes=settings.max_body_bytes,
+            max_unpacked_bytes=settings.max_unpacked_bytes,
+            max_unpack_ratio=settings.max_unpack_ratio,
+        )
 
     @property
     def max_row_chars(self) -> int:
@@ -97,18 +117,27 @@ class Layout:
 
 
 class FileReader(ABC):
-    """A file that is being read. Iterating yields its rows; iterating again reads it from the start.
+    """A file that is being read. Iterating yields its rows, once: what was read is gone.
 
     `open_file` makes one. Memory stays bounded by `Limits.max_row_chars`, whatever is in the file.
     """
 
     def __init__(self, layout: Layout, options: ReadOptions, limits: Limits) -> None:
-        self.layout = layout
+        self._layout = layout
         self._options = options
         self._limits = limits
+        self._begun = False
+
+    @property
+    def layout(self) -> Layout:
+        """How the file is read, as far as it is known by now; complete when all rows were read."""
+        return self._layout
 
     def __iter__(self) -> Iterator[FileRow]:
         """Yield the rows. Raises `FileError` at the place where the file as a whole turns out to be unusable."""
+        if self._begun:
+            raise RuntimeError("the rows of a file are read once")
+        self._begun = True
         row_no = 0
         first_problem: RowProblem | None = None
         readable = False
@@ -139,7 +168,7 @@ class FileReader(ABC):
 
     @abstractmethod
     def _rows(self) -> Iterator[FileRow]:
-        """Yield every row, with `row_no` counted from 1, starting at the beginning of the file."""
+        """Yield every row, with `row_no` counted from 1."""
 
     def _refuse_if_asked(self, problem: RowProblem) -> None:
         if self._options.on_error == "fail":

@@ -2,45 +2,43 @@
 
 from collections.abc import Iterator
 
-from api.files.model import ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions
-from api.files.objects import JsonError, Parsed, RowMaker, find_columns, is_too_deep, parse
-from api.files.source import Encoding, TextBlocks
+from api.files.model import FileRow, Layout, Limits, ReadOptions
+from api.files.objects import JsonError, Parsed, RowMaker, find_columns, is_too_deep, parse, too_deep
+from api.files.source import Text, TextBlocks
+from api.files.text_reader import TextReader
 
 
-class NdjsonReader(FileReader):
+class NdjsonReader(TextReader):
     """Reads a file of objects, one a line. A line that cannot be read is an error of that row alone."""
 
-    def __init__(self, stream: ByteStream, encoding: Encoding, options: ReadOptions, limits: Limits) -> None:
-        self._stream = stream
-        self._encoding = encoding
-        self._bounds = limits
-        names, mapped = find_columns(self._values(), options, limits)
-        layout = Layout("ndjson", encoding.name, None, names, mapped.mapping, mapped.guessed)
-        super().__init__(layout, options, limits)
+    def __init__(self, text: Text, options: ReadOptions, limits: Limits) -> None:
+        names, mapped = find_columns(_values(text.look(), limits), options, limits)
+        layout = Layout("ndjson", text.encoding, None, names, mapped.mapping, mapped.guessed)
+        super().__init__(text, layout, options, limits)
 
     def _rows(self) -> Iterator[FileRow]:
-        maker = RowMaker(self.layout.mapping, self._bounds)
-        for row_no, line, value, raw in self._values():
+        maker = RowMaker(self.layout.mapping, self._limits)
+        for row_no, line, value, raw in _values(self._text.read(), self._limits):
             if isinstance(value, JsonError):
                 yield maker.broken(row_no, line, str(value))
             else:
                 yield maker.row(row_no, line, value, raw)
 
-    def _values(self) -> Parsed:
-        row_no = 0
-        blocks = TextBlocks(self._stream, self._encoding, self._bounds.max_row_chars)
-        for line, text in blocks.lines():
-            if text is None:
-                row_no += 1
-                yield row_no, line, JsonError(f"it is longer than {self._bounds.max_row_chars} characters"), ""
-            elif not text.isspace():
-                row_no += 1
-                yield row_no, line, _parse_line(text), text
+
+def _values(parts: Iterator[str], limits: Limits) -> Parsed:
+    row_no = 0
+    for line, text in TextBlocks(parts, limits.max_row_chars).lines():
+        if text is None:
+            row_no += 1
+            yield row_no, line, JsonError(f"it is longer than {limits.max_row_chars} characters"), ""
+        elif not text.isspace():
+            row_no += 1
+            yield row_no, line, _parse_line(text, limits.max_depth), text
 
 
-def _parse_line(text: str) -> object:
-    if is_too_deep(text, 0, len(text)):
-        return JsonError("brackets are nested too deep")
+def _parse_line(text: str, max_depth: int) -> object:
+    if is_too_deep(text, max_depth):
+        return too_deep(max_depth)
     try:
         value, end = parse(text)
     except JsonError as error:

@@ -11,9 +11,6 @@ from api.files.model import FIELDS, GIVE_UP_AFTER, FileRow, Limits, ReadOptions,
 from api.files.rows import is_storable, problem_of, storable, storable_texts, text_columns
 from jobs.states import RowError
 
-MAX_DEPTH = 64
-"""Brackets within brackets. Postgres, and whoever reads the results, must be able to parse what is kept."""
-
 SAMPLE_OBJECTS = 1000
 SAMPLE_CHARS = 1_000_000
 
@@ -72,16 +69,21 @@ def parse(text: str, start: int = 0) -> tuple[object, int]:
         raise JsonError("a number has too many digits") from error
 
 
-def is_too_deep(text: str, start: int, end: int) -> bool:
-    """Whether `text[start:end]` nests brackets deeper than `MAX_DEPTH`. Strings are skipped; nothing is parsed."""
-    if text.count("[", start, end) + text.count("{", start, end) <= MAX_DEPTH:
+def too_deep(max_depth: int) -> JsonError:
+    """What is wrong with a value that nests deeper than that."""
+    return JsonError(f"brackets are nested too deep; the limit is {max_depth}")
+
+
+def is_too_deep(text: str, max_depth: int) -> bool:
+    """Whether a text nests brackets deeper than `max_depth`. Strings are skipped; nothing is parsed."""
+    if text.count("[") + text.count("{") <= max_depth:
         return False
     depth = 0
-    for match in _BRACKETS.finditer(text, start, end):
+    for match in _BRACKETS.finditer(text):
         bracket = text[match.start()]
         if bracket in "[{":
             depth += 1
-            if depth > MAX_DEPTH:
+            if depth > max_depth:
                 return True
         elif bracket in "]}":
             depth -= 1
@@ -175,7 +177,7 @@ def _not_text(key: str, value: object, line: int) -> RowProblem:
 
 
 def _storable_value(value: object) -> object:
-    """Clean all texts within a JSON value, which is at most `MAX_DEPTH` deep."""
+    """Clean all texts within a JSON value, which is at most `Limits.max_depth` deep."""
     if isinstance(value, str):
         return value if is_storable(value) else storable(value)
     if isinstance(value, list):

@@ -2,25 +2,25 @@
 
 from collections.abc import Iterator
 
-from api.files.model import ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions, RowProblem
+from api.files.model import FileRow, Layout, Limits, ReadOptions, RowProblem
 from api.files.rows import problem_of, storable_texts
-from api.files.source import Encoding, TextBlocks
+from api.files.source import Text, TextBlocks
+from api.files.text_reader import TextReader
 from jobs.states import RowError
 
 COLUMN = "text"
 
 
-class PlainReader(FileReader):
+class PlainReader(TextReader):
     """Reads each line that is not blank as a post of its `doc_text` alone."""
 
-    def __init__(self, stream: ByteStream, encoding: Encoding, options: ReadOptions, limits: Limits) -> None:
-        self._stream = stream
-        self._encoding = encoding
-        super().__init__(Layout("text", encoding.name, None, (COLUMN,), {"doc_text": COLUMN}, False), options, limits)
+    def __init__(self, text: Text, options: ReadOptions, limits: Limits) -> None:
+        layout = Layout("text", text.encoding, None, (COLUMN,), {"doc_text": COLUMN}, False)
+        super().__init__(text, layout, options, limits)
 
     def _rows(self) -> Iterator[FileRow]:
         max_chars = self._limits.max_text_chars
-        blocks = TextBlocks(self._stream, self._encoding, self._limits.max_row_chars)
+        blocks = TextBlocks(self._text.read(), self._limits.max_row_chars)
         row_no = 0
         for line, text in blocks.lines():
             if text is None:

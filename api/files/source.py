@@ -1,50 +1,98 @@
-"""The text of a file in blocks of whole lines, in bounded memory."""
+"""The text of a file, in parts as they are decoded or in blocks of whole lines, in bounded memory."""
 
-import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import StringIO
 
-from api.files.model import ByteStream
-
-BLOCK_BYTES = 256 * 1024
+from api.files.encoding import BLOCK_BYTES, Decoder
 
 
 class LongLineError(Exception):
     """A line is longer than the limit. Asking for the next block goes on after it."""
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How bytes become text: the name that is shown, Python's codec, and how many bytes a byte order mark takes."""
+class Text:
+    """The text of a file that can be looked at from its beginning, again and again, before it is read once."""
 
-    name: str
-    codec: str
-    bom: int = 0
+    def __init__(self, decoder: Decoder, max_row_chars: int) -> None:
+        self._decoder = decoder
+        # Room for a row of the greatest length, and for another one that has begun before it.
+        self._most = 2 * max_row_chars + 4 * BLOCK_BYTES
+        self._seen: list[str] = []
+        self._seen_chars = 0
+        self._at_end = False
+
+    @property
+    def encoding(self) -> str:
+        """The name of the encoding, as far as the file was read."""
+        return self._decoder.encoding
+
+    def look(self) -> "Look":
+        """Return the parts of the beginning of the text."""
+        return Look(self)
+
+    def read(self) -> Iterator[str]:
+        """Yield the text in parts, from its beginning; what was yielded is gone."""
+        self._seen.reverse()
+        while self._seen:
+            yield self._seen.pop()
+        while not self._at_end:
+            text = self._decoder.read()
+            if not text:
+                return
+            yield text
+
+    def seen(self, place: int) -> str | None:
+        """Part number `place` of the beginning; "" at the end of the file, None when no more can be looked at."""
+        if place == len(self._seen) and not self._at_end:
+            if self._seen_chars >= self._most:
+                return None
+            text = self._decoder.read()
+            if not text:
+                self._at_end = True
+                return ""
+            self._seen.append(text)
+            self._seen_chars += len(text)
+        return self._seen[place] if place < len(self._seen) else ""
+
+
+class Look:
+    """An iterator of the parts of the beginning of a text."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._place = 0
+        self.is_cut = False
+        """Whether the text goes on behind the last part that can be looked at."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        part = self._text.seen(self._place)
+        if not part:
+            self.is_cut = part is None
+            raise StopIteration
+        self._place += 1
+        return part
 
 
 class TextBlocks:
-    """Decodes a stream from its start. Lines end in LF, CR LF or CR and keep their ends.
+    """Cuts the parts of a text into lines. These end in LF, CR LF or CR and keep their ends."""
 
-    The encoding must have been checked (`api.files.encoding`): bytes that do not fit it raise `UnicodeDecodeError`.
-    """
-
-    def __init__(self, stream: ByteStream, encoding: Encoding, max_line_chars: int) -> None:
+    def __init__(self, parts: Iterator[str], max_line_chars: int) -> None:
         self.saw_nul = False
         """Whether a NUL was in the text so far. Readers look for it row by row only then, which is slow."""
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding.codec)("strict")
+        self._parts = parts
         self._max_line = max_line_chars
         self._carry: list[str] = []
         self._carry_chars = 0
         self._skipping = False
         self._at_end = False
-        stream.seek(encoding.bom)
 
     def next_block(self) -> str:
         """Return the next whole lines, or "" at the end. Raises `LongLineError` for a line over the limit."""
         while not self._at_end:
-            text = self._read()
+            text = self.next_part()
             if self._skipping:
                 text = self._after_long_line(text)
             end = _end_of_last_line(text)
@@ -59,9 +107,10 @@ class TextBlocks:
 
     def next_part(self) -> str:
         """Return some text wherever it ends, or "" at the end: for formats that are not made of lines."""
-        text = ""
-        while not text and not self._at_end:
-            text = self._read()
+        text = next(self._parts, "")
+        self._at_end = not text
+        if "\x00" in text:
+            self.saw_nul = True
         return text
 
     def lines(self) -> Iterator[tuple[int, str | None]]:
@@ -79,14 +128,6 @@ class TextBlocks:
             for line in StringIO(block, newline=""):
                 number += 1
                 yield number, line
-
-    def _read(self) -> str:
-        data = self._stream.read(BLOCK_BYTES)
-        self._at_end = not data
-        text = self._decoder.decode(data, self._at_end)
-        if "\x00" in text:
-            self.saw_nul = True
-        return text
 
     def _take(self, whole: str, rest: str) -> str:
         block = "".join([*self._carry, whole])

@@ -64,6 +64,7 @@ FILE_BODY = {
 def upload() -> Response:
     ctx = context()
     with receive(ctx.settings) as received:
+        repeated = _idempotency(received)
         reader = open_file(
             received.stream,
             received.filename,
@@ -78,7 +79,7 @@ def upload() -> Response:
                 JobKind.FILE,
                 filename=received.display_name,
                 layout=layout_of(reader),
-                idempotency=_idempotency(received),
+                idempotency=repeated,
             ),
             _texts(reader),
             lane=Lane.BULK,

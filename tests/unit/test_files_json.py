@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def refusal(data: str, name: str = "posts.ndjson", **options: Any) -> FileError:
     return caught.value
 
 
-def codes(reader: FileReader) -> list[str | None]:
+def codes(reader: Iterable[FileRow]) -> list[str | None]:
     return [row.error.code.value if row.error else None for row in reader]
 
 
@@ -87,9 +88,9 @@ def test_fields_must_be_text(value: str) -> None:
 
 def test_custom_id_may_be_a_number_and_nothing_stranger() -> None:
     lines = ['{"text":"а","custom_id":5}', '{"text":"а","custom_id":true}', '{"text":"а","custom_id":{}}']
-    reader = opened("\n".join(lines))
-    assert [row.custom_id for row in reader] == ["5", None, None]
-    assert codes(reader) == [None, "not_text", "not_text"]
+    found = list(opened("\n".join(lines)))
+    assert [row.custom_id for row in found] == ["5", None, None]
+    assert codes(found) == [None, "not_text", "not_text"]
 
 
 def test_characters_that_cannot_be_stored() -> None:
@@ -100,7 +101,7 @@ def test_characters_that_cannot_be_stored() -> None:
         r'{"text": "а", "\u0000k": ["\udc00", {"\ud800": "\u0000"}], "custom_id": "\ud800"}',
     ]
     found = list(opened("\n".join(lines)))
-    assert codes(opened("\n".join(lines))) == [None, "invalid_characters", "invalid_characters", None]
+    assert codes(found) == [None, "invalid_characters", "invalid_characters", None]
     assert found[0].doc_text == "😀"
     assert found[1].doc_text == "а\ufffd"
     assert found[3].extra == {"\ufffdk": ["\ufffd", {"\ufffd": "\ufffd"}]}
@@ -138,7 +139,7 @@ def test_array_is_read_with_its_lines() -> None:
     reader = opened(data, "posts.json")
     assert (reader.layout.format, reader.layout.columns) == ("json", ("text", "a"))
     found = list(reader)
-    assert codes(reader) == [None, "not_text", "broken_row", "empty_text"]
+    assert codes(found) == [None, "not_text", "broken_row", "empty_text"]
     assert [row.error.line if row.error else None for row in found] == [None, 6, 6, 6]
     assert found[0].extra == {"a": 1}
 
@@ -203,7 +204,7 @@ def test_plain_text_is_a_post_a_line() -> None:
     assert (reader.layout.format, reader.layout.columns) == ("text", ("text",))
     found = list(reader)
     assert [row.doc_text for row in found[:2]] == ['первый, "да"', " второй"]
-    assert codes(reader) == [None, None, "text_too_long", "invalid_characters", None]
+    assert codes(found) == [None, None, "text_too_long", "invalid_characters", None]
     assert found[2].error is not None
     assert found[2].error.line == 5
 
