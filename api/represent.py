@@ -131,6 +131,8 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
             "json": f"{base}/results.json",
             "cancel": f"{base}/cancel",
             "retry": f"{base}/retry",
+            "rerun": f"{base}/rerun",
+            "events": f"{base}/events",
         },
     }
 

@@ -29,6 +29,12 @@ class ClassificationsIn(PostIn):
     items: list[PostIn] | None = Field(None, min_length=1, description="posts; no other field may stand beside it")
 
 
+class RerunIn(Strict):
+    """What to compute the rows of a file again with."""
+
+    model: str | None = Field(None, max_length=200, description="`name` or `name@version`; none: the active model")
+
+
 class IdPath(BaseModel):
     """The id of a resource."""
 

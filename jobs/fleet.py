@@ -92,6 +92,18 @@ def workers_alive(connection: Connection) -> int:
     return count
 
 
+def models_alive(connection: Connection) -> dict[int, int]:
+    """How many live workers run each model, by its id."""
+    rows = connection.execute(
+        text("""
+            SELECT model_id, count(*) AS workers FROM workers
+            WHERE seen_at > now() - make_interval(secs => :seconds) GROUP BY 1
+        """),
+        {"seconds": WORKER_ALIVE_SECONDS},
+    )
+    return {row.model_id: row.workers for row in rows}
+
+
 def oldest_waiting_seconds(connection: Connection) -> float | None:
     """How long the chunk that has waited longest has waited; None when nothing waits."""
     seconds: float | None = connection.execute(

@@ -1,22 +1,24 @@
 """What is done with a file besides uploading and reading it: a look before it is stored, a summary, a second try."""
 
+from functools import partial
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from api.context import OWNER, context
+from api.context import OWNER, Context, context
 from api.files import Limits, open_file
-from api.problems import ProblemError
+from api.problems import ProblemError, bad_input
 from api.represent import job_resource
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
 from api.resources.jobs import FILE_BODY, PATH, expires_at, layout_of
-from api.shapes import IdPath, JobOut, PreviewOut, SummaryOut, ThresholdsQuery
+from api.shapes import IdPath, JobOut, PreviewOut, RerunIn, SummaryOut, ThresholdsQuery
 from api.uploads import receive
-from jobs import reading, retrying, summing
+from jobs import fleet, reading, retrying, summing
 from jobs.database import transaction
-from jobs.records import parse_job_id
+from jobs.records import Model, parse_job_id
 
 PREVIEW_ROWS = 20
 
@@ -100,16 +102,68 @@ def summary(path: IdPath, query: ThresholdsQuery) -> Response:
 )
 def retry(path: IdPath) -> Response:
     ctx = context()
-    job_id = retrying.retry_failed(
+    made = retrying.retry_failed(
         ctx.engine,
         OWNER,
         parse_job_id(path.id),
         chunk_rows=ctx.settings.chunk_rows,
         idempotency=idempotency(fingerprint_of(request.path)),
     )
-    ctx.bell.ring()
+    return _accepted(ctx, *made)
+
+
+@blueprint.post(
+    f"{PATH}/<id>/rerun",
+    summary="A new job of the same rows, computed by a model of your choice",
+    description="Without a body: by the active model. `GET /jobs/{id}/compare/{other}` then tells the two apart.",
+    responses=documented(400, 404, 409, 415, s202=JobOut),
+    openapi_extensions={
+        "requestBody": {"content": {"application/json": {"schema": RerunIn.model_json_schema()}}, "required": False},
+    },
+)
+def rerun(path: IdPath) -> Response:
+    ctx = context()
+    wanted = RerunIn.model_validate(request.get_json() if request.get_data() else {}).model
+    made = retrying.rerun(
+        ctx.engine,
+        OWNER,
+        parse_job_id(path.id),
+        choose=partial(_running_model, ctx, wanted),
+        chunk_rows=ctx.settings.chunk_rows,
+        idempotency=idempotency(fingerprint_of(request.path, wanted or "")),
+    )
+    return _accepted(ctx, *made)
+
+
+def _running_model(ctx: Context, wanted: str | None) -> Model:
+    """The model that is called `wanted` (the active one without) and that a live worker runs; of several with one name
+    a running one, of these the newest."""
+    with transaction(ctx.engine) as connection:
+        models = fleet.models(connection)
+        alive = fleet.models_alive(connection)
+    named = [model for model in models if (model.active if wanted is None else wanted in {model.name, model.label})]
+    if not named and wanted is not None:
+        known = ", ".join(sorted(model.label for model in models)) or "none yet"
+        raise bad_input("/model", "unknown_model", f"No worker has ever registered {wanted!r}. Known are: {known}.")
+    for model in named:
+        if model.id in alive:
+            return model
+    running = ", ".join(sorted(model.label for model in models if model.id in alive)) or "none"
+    raise ProblemError(
+        409,
+        "model_not_running",
+        f"No live worker runs {named[0].label if named else 'a model'}. Running now: {running}. "
+        "Start a worker with the model that you want (RUBRIKA_MODEL=FOLDER rubrika worker) and send this again.",
+    )
+
+
+def _accepted(ctx: Context, job_id: UUID, is_new: bool) -> Response:
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, OWNER, job_id)
+        workers = fleet.workers_alive(connection)
+    if is_new:
+        ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))
     response = json_response(job_resource(job, ctx.models.by_id(job.model_id), expires_at(ctx, job)), 202)
     response.headers["Location"] = f"{PATH}/{job_id.hex}"
+    response.headers["Retry-After"] = "1"
     return response
