@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
 
 from api.app import create_app
 from jobs.errors import StartError
@@ -29,6 +30,22 @@ class _Server(BaseApplication):  # type: ignore[misc]
         return self._load()
 
 
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    """A process of threads that ends its streams of events when it is told to stop, rather than wait for readers."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._end_streams()
+        super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        self._end_streams()
+        super().handle_quit(sig, frame)
+
+    def _end_streams(self) -> None:
+        if isinstance(self.wsgi, Flask):  # Else it is told to stop before the app was made, or none could be made.
+            self.wsgi.extensions["rubrika"].streams.stop()
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM; then finish the requests in work and return. Raises `StartError` with one sentence."""
     if not settings.is_loopback and settings.auth == "off" and not settings.allow_open:
@@ -39,7 +56,7 @@ def serve(settings: Settings) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     options = {
         "bind": f"{host}:{settings.port}",
-        "worker_class": "gthread",
+        "worker_class": _Worker,
         "workers": settings.api_processes,
         "threads": settings.api_threads,
         "keepalive": 30,

@@ -38,6 +38,10 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_LOG_LEVEL": ("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
     "RUBRIKA_API_PROCESSES": ("2", "gunicorn processes"),
     "RUBRIKA_API_THREADS": ("16", "threads of each; a request held by `Prefer: wait` occupies one"),
+    "RUBRIKA_MAX_STREAMS": (
+        "8",
+        "streams of events in each API process, half of its threads at most; one more is 503 (the page then asks)",
+    ),
     "RUBRIKA_RETENTION_DAYS": ("30", "jobs and texts older than this are dropped, a day at a time; 0: kept for ever"),
     "RUBRIKA_LEASE_SECONDS": ("10", "a worker that gives no sign of life for so long loses its chunk to another"),
     "RUBRIKA_SWEEP_SECONDS": ("2", "how often the sweeper looks for expired leases and unheard bells"),
@@ -85,6 +89,7 @@ class Settings:
     log_level: str
     api_processes: int
     api_threads: int
+    max_streams: int
     retention_days: int
     lease_seconds: float
     sweep_seconds: float
@@ -154,6 +159,7 @@ class Settings:
             log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),
             api_processes=number("RUBRIKA_API_PROCESSES", 1, 64),
             api_threads=number("RUBRIKA_API_THREADS", 1, 1024),
+            max_streams=number("RUBRIKA_MAX_STREAMS", 0, 1024),
             retention_days=number("RUBRIKA_RETENTION_DAYS", 0, 36_500),
             lease_seconds=seconds("RUBRIKA_LEASE_SECONDS"),
             sweep_seconds=seconds("RUBRIKA_SWEEP_SECONDS"),
