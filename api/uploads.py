@@ -1,30 +1,36 @@
-"""A file on its way in: the multipart form or the raw body of a request, as one seekable stream with its options."""
+"""A file on its way in: the raw body of a request, or a field of a multipart form, as one stream with its options.
+
+A raw body is passed on as it comes, and so is the file of a form whose options stand before it. Where the file is the
+first field, options may follow that decide how it is read: it waits in a file without a name until they are known.
+"""
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, cast
+from typing import Literal, cast
 
 from flask import request
 
-from api.files import FIELDS, ReadOptions
+from api.files import FIELDS, ByteStream, ReadOptions
+from api.files.gzipped import SIGNATURE
+from api.files.spool import spooled
+from api.files.stream import Peekable
+from api.form import Form, Part
+from api.incoming import Body
 from api.problems import ProblemError, bad_input
 from jobs.settings import Settings
 
-IN_MEMORY_BYTES = 4 << 20
 NAME_CHARS = 200
-OPTIONS = ("name", "filename", "encoding", "delimiter", "columns", "on_error")
+OPTIONS = ("name", "filename", "encoding", "delimiter", "columns", "sheet", "on_error")
 
 
 @dataclass(frozen=True)
 class Upload:
     """What was sent. `filename` is as the client says it, `display_name` is safe to show and to store."""
 
-    stream: BinaryIO
+    stream: ByteStream
     filename: str | None
     media_type: str | None
     display_name: str | None
@@ -33,25 +39,24 @@ class Upload:
 
 @contextmanager
 def receive(settings: Settings) -> Iterator[Upload]:
-    """Take the upload of the current request; what it needed on disk is gone when the block ends.
+    """Take the upload of the current request, as far as it takes to know its options; the rest is read by the caller.
 
-    Raises problems: 413 for a body over the limit, 415 for a form without a file, 422 for bad options.
+    What it needs on disk is gone when the block ends. Raises problems: 400 for a form or a body that is cut off, 413
+    for what is over a limit, 415 for a form without a file, 422 for bad options; while the stream is read as well.
     """
-    request.max_content_length = settings.max_body_bytes
-    if request.content_length is not None and request.content_length > settings.max_body_bytes:
-        raise ProblemError(
-            413,
-            "request_entity_too_large",
-            f"The file is larger than the limit of {settings.max_body_bytes} bytes.",
-        )
+    body = Body(request, settings.max_body_bytes)
+    packing = request.headers.get("Content-Encoding", "identity").strip().lower()
     if request.mimetype == "multipart/form-data":
-        files = request.files.getlist("file")
-        if len(files) != 1:
-            raise bad_input("/file", "one_file", f"The form must have one field `file`, not {len(files)}.")
-        sent = files[0]
-        values = {name: request.form[name] for name in OPTIONS if name in request.form}
-        with sent.stream as stream:
-            yield _upload(cast(BinaryIO, stream), sent.filename, sent.mimetype or None, values)
+        if packing != "identity":
+            raise _packed("A form cannot be packed as a whole; pack the file, and send that in the field `file`.")
+        form = Form(
+            body,
+            request.content_type or "",
+            max_parts=settings.max_form_parts,
+            max_field_bytes=settings.max_form_field_bytes,
+        )
+        with _file_of_form(form, settings.max_body_bytes) as upload:
+            yield upload
         return
     if request.mimetype in {"", "application/x-www-form-urlencoded"}:
         raise ProblemError(
@@ -60,13 +65,77 @@ def receive(settings: Settings) -> Iterator[Upload]:
             "Send the file as multipart/form-data in the field `file`, or as the body with its own media type.",
         )
     values = {name: request.args[name] for name in OPTIONS if name in request.args}
-    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spooled:
-        shutil.copyfileobj(request.stream, spooled, 1 << 20)
-        spooled.seek(0)
-        yield _upload(cast(BinaryIO, spooled), values.get("filename"), request.mimetype, values)
+    yield _upload(_raw(body, packing), values.get("filename"), request.mimetype, values)
 
 
-def _upload(stream: BinaryIO, filename: str | None, media_type: str | None, values: dict[str, str]) -> Upload:
+def _raw(body: Body, packing: str) -> ByteStream:
+    """The body itself. Packed by gzip, it is a file that is packed: whoever reads it sees that by its first bytes."""
+    if packing not in {"identity", "gzip", "x-gzip"}:
+        raise _packed(f"The Content-Encoding {packing[:40]!r} is not read; gzip is.")
+    stream = Peekable(body)
+    if packing != "identity" and stream.peek(len(SIGNATURE)) != SIGNATURE:
+        raise _packed("The Content-Encoding is gzip, and the body is not packed by it.")
+    return stream
+
+
+def _packed(message: str) -> ProblemError:
+    return ProblemError(415, "unsupported_encoding", message, headers={"Accept-Encoding": "gzip"})
+
+
+@contextmanager
+def _file_of_form(form: Form, max_bytes: int) -> Iterator[Upload]:
+    values: dict[str, str] = {}
+    part = _to_file(form, values)
+    if part is None:
+        raise _one_file(0)
+    if values:
+        yield _upload(_LastFile(form), part.filename, part.media_type, values)
+        return
+    with spooled(form, max_bytes) as file:
+        if _to_file(form, values) is not None:
+            raise _one_file(2)
+        yield _upload(file, part.filename, part.media_type, values)
+
+
+def _to_file(form: Form, values: dict[str, str]) -> Part | None:
+    """Go on to the field `file`, taking the options before it; None when the form ends without one."""
+    while (part := form.next_part()) is not None:
+        if part.name == "file":
+            return part
+        if part.name in OPTIONS:
+            values.setdefault(part.name, form.value(part.name))
+    return None
+
+
+class _LastFile:
+    """The file of a form that must have neither another one nor options behind it: these came too late."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._at_end = False
+
+    def read(self, size: int, /) -> bytes:
+        block = b"" if self._at_end else self._form.read(size)
+        if not block and not self._at_end:
+            self._at_end = True
+            self._check_rest()
+        return block
+
+    def _check_rest(self) -> None:
+        late: dict[str, str] = {}
+        if _to_file(self._form, late) is not None:
+            raise _one_file(2)
+        for name in late:
+            message = f"{name} came after the file, which was read without it: send all options before the file."
+            raise bad_input(f"/{name}", "option_after_file", message)
+
+
+def _one_file(found: int) -> ProblemError:
+    several = "none" if found == 0 else "several"
+    return bad_input("/file", "one_file", f"The form must have one field `file`, and has {several}.")
+
+
+def _upload(stream: ByteStream, filename: str | None, media_type: str | None, values: dict[str, str]) -> Upload:
     on_error = values.get("on_error") or "skip"
     if on_error not in {"skip", "fail"}:
         raise bad_input("/on_error", "unknown_value", "on_error is skip or fail.")
@@ -79,6 +148,7 @@ def _upload(stream: BinaryIO, filename: str | None, media_type: str | None, valu
             encoding=values.get("encoding") or None,
             delimiter=values.get("delimiter") or None,
             columns=_columns(values.get("columns")),
+            sheet=values.get("sheet") or None,
             on_error=cast(Literal["skip", "fail"], on_error),
         ),
     )

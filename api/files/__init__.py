@@ -32,6 +32,7 @@ from api.files.stream import Peekable
 
 __all__ = [
     "FIELDS",
+    "ByteStream",
     "FileCode",
     "FileError",
     "FileReader",

@@ -33,6 +33,8 @@ class ReadOptions:
     delimiter: str | None = None
     columns: Mapping[str, str] | None = None
     """Which column of the file is which of `FIELDS`."""
+    sheet: str | None = None
+    """Which sheet of a workbook, by its name or its number from 1. Formats without sheets do not ask."""
     on_error: Literal["skip", "fail"] = "skip"
     """`skip`: a row that cannot be used comes out with its `error`. `fail`: the first one refuses the file."""
 

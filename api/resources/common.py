@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response, request
@@ -45,7 +46,7 @@ def preferred_wait() -> float:
     return 0.0
 
 
-def idempotency(fingerprint: str) -> Idempotency | None:
+def idempotency(fingerprint: str | Callable[[], str]) -> Idempotency | None:
     """The `Idempotency-Key` of the request with what was sent under it; None without one."""
     key = request.headers.get("Idempotency-Key")
     if key is None:

@@ -1,11 +1,10 @@
 """`/jobs`: files of posts, how far they are, and their results."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 from flask import Response, request
@@ -13,7 +12,8 @@ from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.wrappers import Response as BaseResponse
 
 from api.context import OWNER, Context, context
-from api.files import FileReader, FileRow, Limits, ReadOptions, open_file
+from api.files import ByteStream, FileReader, FileRow, Limits, open_file
+from api.incoming import Hashed
 from api.problems import ProblemError, bad_input
 from api.represent import cursor, job_resource, page, read_cursor, result_row, when
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
@@ -21,7 +21,7 @@ from api.shapes import ExportQuery, IdPath, JobOut, JobsOut, JobsQuery, ResultsO
 from api.uploads import Upload, receive
 from jobs import ending, exporting, fleet, reading, store
 from jobs.database import transaction
-from jobs.records import Job, Model, NewJob, NewText, parse_job_id
+from jobs.records import Idempotency, Job, Model, NewJob, NewText, parse_job_id
 from jobs.states import TERMINAL_STATES, JobKind, JobState, Lane
 
 PATH = "/api/v1/jobs"
@@ -64,9 +64,9 @@ FILE_BODY = {
 def upload() -> Response:
     ctx = context()
     with receive(ctx.settings) as received:
-        repeated = _idempotency(received)
+        stream, repeated = _idempotency(received)
         reader = open_file(
-            received.stream,
+            stream,
             received.filename,
             received.media_type,
             received.options,
@@ -78,7 +78,7 @@ def upload() -> Response:
                 OWNER,
                 JobKind.FILE,
                 filename=received.display_name,
-                layout=layout_of(reader),
+                layout=lambda: layout_of(reader),
                 idempotency=repeated,
             ),
             _texts(reader),
@@ -276,23 +276,18 @@ def _text(row: FileRow) -> NewText:
     )
 
 
-def _idempotency(received: Upload) -> Any:
-    """The key with a digest of the file and of the options; the file is read for it only when there is a key."""
+def _idempotency(received: Upload) -> tuple[ByteStream, Idempotency | None]:
+    """The stream to read, and the key with a digest of the file and of the options, once that has been read."""
     if "Idempotency-Key" not in request.headers:
-        return None
-    options: ReadOptions = received.options
-    described = json.dumps([received.display_name, options.encoding, options.delimiter, options.on_error])
+        return received.stream, None
+    options = received.options
+    described = json.dumps(
+        [received.display_name, options.encoding, options.delimiter, options.sheet, options.on_error],
+    )
     mapped = json.dumps(dict(options.columns or {}), sort_keys=True)
-    return idempotency(fingerprint_of(request.path, described, mapped, _digest(received.stream)))
-
-
-def _digest(stream: BinaryIO) -> str:
-    stream.seek(0)
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    stream.seek(0)
-    return digest.hexdigest()
+    path = request.path
+    hashed = Hashed(received.stream)
+    return hashed, idempotency(lambda: fingerprint_of(path, described, mapped, hashed.hexdigest()))
 
 
 def _stream(job: Job, extension: str, blocks: Iterator[bytes]) -> Response:

@@ -102,7 +102,7 @@ def test_ndjson_as_the_raw_body(client: FlaskClient, worker: Worker) -> None:
         (b"text\n", "a.csv", 422, "no_rows"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "a.csv", 415, "looks_like_media"),
         (b"PK\x03\x04" + bytes(100), "a.csv", 415, None),
-        (b"\x1f\x8b" + bytes(100), "a.csv.gz", 415, None),
+        (b"\x1f\x8b" + bytes(100), "a.csv.gz", 422, "broken_gzip"),
         (b"<!doctype html><html><body>no</body></html>", "a.csv", 415, "looks_like_html"),
         (b'text\nfine\n"never closed\n', "a.csv", 422, "open_quote"),
         (b"a,b\n1,2\n", "a.csv", 422, "no_text_column"),
