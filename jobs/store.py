@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, text
 
+from jobs import tallies
 from jobs.copying import copy_in, escaped, json_field, real_array
 from jobs.database import transaction
 from jobs.errors import ConflictError
@@ -212,22 +213,23 @@ def claim(
     lane: Lane,
     limit: int,
     lease_seconds: float,
+    model_id: int | None = None,
     beside_others: bool = False,
 ) -> Claim | None:
-    """Take up to `limit` waiting chunks of a lane under a new lease; None when nothing waits.
+    """Take up to `limit` waiting chunks of a lane under a new lease; None when nothing waits for this model.
 
-    Chunks are taken by their first row before their job, which gives every job a fair share: a small one never waits
-    for a large one. A chunk that a worker has begun on before is taken alone, so that a text that kills workers takes
+    Chunks are taken by their turn, which gives every job a fair share, and never those that ask for another model than
+    `model_id`. A chunk that a worker has begun on before is taken alone, so that a text that kills workers takes
     no neighbour along; when it is the turn of such a one, a caller who has other chunks in hand (`beside_others`) gets
     None and comes back when these are done.
     """
     waiting = connection.execute(
         text("""
             SELECT job_id, day, first_row, row_count, attempts FROM chunks
-            WHERE state = 'queued' AND lane = :lane
-            ORDER BY first_row, job_id FOR UPDATE SKIP LOCKED LIMIT :limit
+            WHERE state = 'queued' AND lane = :lane AND (model_id IS NULL OR model_id = :model)
+            ORDER BY turn, job_id, first_row FOR UPDATE SKIP LOCKED LIMIT :limit
         """),
-        {"lane": int(lane), "limit": limit},
+        {"lane": int(lane), "limit": limit, "model": model_id},
     ).all()
     if not waiting or (beside_others and waiting[0].attempts):
         return None
@@ -361,16 +363,20 @@ def finish(connection: Connection, lease: UUID, model_id: int, outcomes: Sequenc
     ).all()
     if not mine:
         return []
-    held: dict[UUID, list[range]] = {}
+    held: dict[UUID, set[int]] = {}
     for chunk in mine:
-        held.setdefault(chunk.job_id, []).append(range(chunk.first_row, chunk.first_row + chunk.row_count))
-    kept = [o for o in outcomes if any(o.text.row_no in rows for rows in held.get(o.text.job_id, ()))]
+        held.setdefault(chunk.job_id, set()).update(range(chunk.first_row, chunk.first_row + chunk.row_count))
+    kept = [outcome for outcome in outcomes if outcome.text.row_no in held.get(outcome.text.job_id, ())]
     copy_in(connection, "results", _RESULT_COLUMNS, (_result_line(outcome, model_id) for outcome in kept))
     succeeded = dict.fromkeys(held, 0)
     failed = dict.fromkeys(held, 0)
+    cached = dict.fromkeys(held, 0)
     for outcome in kept:
         (failed if outcome.probabilities is None else succeeded)[outcome.text.job_id] += 1
-    return count_rows(connection, succeeded, failed, model_id)
+        cached[outcome.text.job_id] += outcome.cached
+    settled = count_rows(connection, succeeded, failed, model_id, cached)
+    tallies.add(connection, model_id, kept)
+    return settled
 
 
 def _result_line(outcome: Outcome, model_id: int) -> str:
@@ -387,6 +393,7 @@ def count_rows(
     succeeded: Mapping[UUID, int],
     failed: Mapping[UUID, int],
     model_id: int | None,
+    cached: Mapping[UUID, int] | None = None,
 ) -> list[UUID]:
     """Add recorded rows to the counts of their jobs, in the order of the ids, and settle those that are complete."""
     jobs = sorted(succeeded)
@@ -394,15 +401,16 @@ def count_rows(
     connection.execute(
         text("""
             UPDATE jobs SET rows_succeeded = rows_succeeded + more.succeeded, rows_failed = rows_failed + more.failed,
-                            model_id = coalesce(:model, jobs.model_id)
-            FROM unnest(CAST(:jobs AS uuid[]), CAST(:succeeded AS integer[]), CAST(:failed AS integer[]))
-                AS more(id, succeeded, failed)
+                            rows_cached = rows_cached + more.cached, model_id = coalesce(:model, jobs.model_id)
+            FROM unnest(CAST(:jobs AS uuid[]), CAST(:succeeded AS integer[]), CAST(:failed AS integer[]),
+                        CAST(:cached AS integer[])) AS more(id, succeeded, failed, cached)
             WHERE jobs.id = more.id
         """),
         {
             "jobs": jobs,
             "succeeded": [succeeded[job] for job in jobs],
             "failed": [failed[job] for job in jobs],
+            "cached": [(cached or {}).get(job, 0) for job in jobs],
             "model": model_id,
         },
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from jobs import tallies
 from jobs.partitions import ensure_partitions, existing_days
 from jobs.records import Sweep
 from jobs.states import RowError
@@ -74,7 +75,7 @@ def sweep(connection: Connection) -> Sweep | None:
         text("""
             SELECT count(*), extract(epoch FROM now() - min(queued_at))::float
             FROM (SELECT queued_at FROM chunks WHERE state = 'queued'
-                  ORDER BY lane, first_row, job_id LIMIT 1000) AS waiting
+                  ORDER BY lane, turn, job_id LIMIT 1000) AS waiting
         """),
     ).one()
     return Sweep(requeued, split, len(lost), waiting, oldest, tuple(settled))
@@ -97,11 +98,16 @@ def _key(chunk: _Expired) -> dict[str, Any]:
 
 
 def _set_state(connection: Connection, chunk: _Expired, state: str) -> None:
+    """End a lease. Its turn moves up to the smallest that waits, which is its turn now: jobs begin at the smallest turn
+    that waits, and would overtake those that wait already if an old one came back."""
     connection.execute(
         text("""
             UPDATE chunks SET state = :state, lease_until = NULL, attempts = greatest(attempts, 1),
                               lease = CASE WHEN :state = 'queued' THEN NULL ELSE lease END,
-                              finished_at = CASE WHEN :state = 'queued' THEN NULL ELSE now() END
+                              finished_at = CASE WHEN :state = 'queued' THEN NULL ELSE now() END,
+                              turn = greatest(turn, (
+                                  SELECT min(turn) FROM chunks AS fresh
+                                  WHERE state = 'queued' AND fresh.lane = chunks.lane AND fresh.attempts = 0))
             WHERE job_id = :job AND first_row = :first
         """),
         {**_key(chunk), "state": state},
@@ -153,7 +159,9 @@ def _give_up(connection: Connection, lost: Sequence[_Expired]) -> list[UUID]:
             },
         ).rowcount
         failed[chunk.job_id] = failed.get(chunk.job_id, 0) + inserted
-    return count_rows(connection, dict.fromkeys(failed, 0), failed, None)
+    settled = count_rows(connection, dict.fromkeys(failed, 0), failed, None)
+    tallies.add_failures(connection, {job: {RowError.WORKER_LOST: rows} for job, rows in failed.items() if rows})
+    return settled
 
 
 def keep_days(connection: Connection, retention_days: int) -> list[date]:

@@ -1,0 +1,174 @@
+"""Running sums over the results of a job, added in the transaction that records them.
+
+With them a summary reads one row for each model instead of a million results. Who calls these functions holds the locks
+on the jobs (`store.count_rows` takes them), so that two workers add one after the other.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, text
+
+from jobs.records import Outcome
+
+BINS = 20
+"""Equal bins of a histogram of probabilities, from 0 to 1."""
+
+_COUNTS = ("computed", "truncated", "none_assigned")
+_ARRAYS = ("probability_sums", "histogram", "assigned_together")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over the rows of a job that one model has computed.
+
+    `assigned_together` is counted with `thresholds` (float32, topics): its diagonal counts the rows of each topic.
+    """
+
+    thresholds: npt.NDArray[np.float32]
+    computed: int
+    truncated: int
+    none_assigned: int
+    probability_sums: npt.NDArray[np.float64]
+    """(topics)"""
+    histogram: npt.NDArray[np.int64]
+    """(topics, bins)"""
+    assigned_together: npt.NDArray[np.int64]
+    """(topics, topics), symmetric"""
+
+
+def count(
+    probabilities: npt.NDArray[np.float32],
+    truncated: npt.NDArray[np.bool_],
+    thresholds: npt.NDArray[np.float32],
+) -> Tally:
+    """Sum up `probabilities` (rows, topics), `truncated` (rows).
+
+    Everything is compared as Postgres compares the same numbers: a probability and its threshold as float32, a bin in
+    float64.
+    """
+    rows, topics = probabilities.shape
+    assigned = probabilities >= thresholds
+    wide = probabilities.astype(np.float64)
+    bins = np.minimum(np.floor(wide * BINS), BINS - 1).astype(np.int64) + np.arange(topics) * BINS
+    # Counts below 2^24 are exact in float32, and a product of floats is what numpy does fast.
+    together = assigned.astype(np.float32)
+    return Tally(
+        thresholds=thresholds,
+        computed=rows,
+        truncated=int(truncated.sum()),
+        none_assigned=int(rows - assigned.any(axis=1).sum()),
+        probability_sums=wide.sum(axis=0),
+        histogram=np.bincount(bins.ravel(), minlength=topics * BINS).reshape(topics, BINS),
+        assigned_together=(together.T @ together).astype(np.int64),
+    )
+
+
+def add(connection: Connection, model_id: int, outcomes: Sequence[Outcome]) -> None:
+    """Add what was just recorded: failures to the counts of their jobs, the rest to the tallies of files.
+
+    Posted texts have no summary, so they need no tally.
+    """
+    by_job: dict[UUID, list[Outcome]] = {}
+    failures: dict[UUID, Counter[str]] = {}
+    for outcome in outcomes:
+        if outcome.probabilities is not None:
+            by_job.setdefault(outcome.text.job_id, []).append(outcome)
+        elif outcome.error_code is not None:
+            failures.setdefault(outcome.text.job_id, Counter())[outcome.error_code] += 1
+    add_failures(connection, failures)
+    if not by_job:
+        return
+    # A job that has a tally goes on with its thresholds, even when those of the model were changed meanwhile.
+    found = connection.execute(
+        text("""
+            SELECT jobs.id, coalesce(tallies.thresholds, models.thresholds) AS thresholds
+            FROM jobs JOIN models ON models.id = :model
+            LEFT JOIN tallies ON tallies.job_id = jobs.id AND tallies.model_id = models.id
+            WHERE jobs.id = ANY(:jobs) AND kind = 'file' ORDER BY jobs.id
+        """),
+        {"jobs": list(by_job), "model": model_id},
+    ).all()
+    for job_id, thresholds in found:
+        mine = by_job[job_id]
+        tally = count(
+            np.array([outcome.probabilities for outcome in mine], dtype=np.float32),
+            np.array([outcome.truncated for outcome in mine], dtype=np.bool_),
+            np.array(thresholds, dtype=np.float32),
+        )
+        _add_one(connection, job_id, model_id, tally)
+
+
+def _add_one(connection: Connection, job_id: UUID, model_id: int, tally: Tally) -> None:
+    summed = ", ".join(
+        [f"{name} = tallies.{name} + excluded.{name}" for name in _COUNTS]
+        + [
+            f"{name} = ARRAY(SELECT a + b FROM unnest(tallies.{name}, excluded.{name}) "
+            f"WITH ORDINALITY AS both_(a, b, n) ORDER BY n)"
+            for name in _ARRAYS
+        ],
+    )
+    connection.execute(
+        text(f"""
+            INSERT INTO tallies (job_id, model_id, thresholds, {", ".join((*_COUNTS, *_ARRAYS))})
+            VALUES (:job, :model, CAST(:thresholds AS real[]), :computed, :truncated, :none_assigned,
+                    CAST(:probability_sums AS double precision[]), CAST(:histogram AS integer[]),
+                    CAST(:assigned_together AS integer[]))
+            ON CONFLICT (job_id, model_id) DO UPDATE SET {summed}
+        """),
+        {
+            "job": job_id,
+            "model": model_id,
+            "thresholds": tally.thresholds.tolist(),
+            **{name: getattr(tally, name) for name in _COUNTS},
+            **{name: getattr(tally, name).ravel().tolist() for name in _ARRAYS},
+        },
+    )
+
+
+def add_failures(connection: Connection, failures: Mapping[UUID, Mapping[str, int]]) -> None:
+    """Add failed rows to the counts of their jobs, by the code of their error."""
+    for job_id, by_code in failures.items():
+        connection.execute(
+            text("""
+                UPDATE jobs SET failures = (
+                    SELECT jsonb_object_agg(code, rows) FROM (
+                        SELECT code, sum(rows) AS rows FROM (
+                            SELECT key AS code, value::int AS rows FROM jsonb_each_text(failures)
+                            UNION ALL SELECT * FROM unnest(CAST(:codes AS text[]), CAST(:rows AS integer[]))
+                        ) AS each_ GROUP BY 1) AS summed)
+                WHERE id = :job
+            """),
+            {"job": job_id, "codes": list(by_code), "rows": list(by_code.values())},
+        )
+
+
+def read(connection: Connection, job_id: UUID, model_id: int) -> Tally | None:
+    """The tally of a job and a model; None when the job's tallies do not cover all of its computed rows.
+
+    (A file that was computed before tallies were kept has none, or one of its last rows.)
+    """
+    row = connection.execute(
+        text("""
+            SELECT tallies.* FROM tallies JOIN jobs ON jobs.id = job_id
+            WHERE job_id = :job AND model_id = :model AND rows_succeeded =
+                  (SELECT sum(computed) FROM tallies AS every WHERE every.job_id = jobs.id)
+        """),
+        {"job": job_id, "model": model_id},
+    ).one_or_none()
+    if row is None:
+        return None
+    topics = len(row.thresholds)
+    return Tally(
+        thresholds=np.array(row.thresholds, dtype=np.float32),
+        computed=row.computed,
+        truncated=row.truncated,
+        none_assigned=row.none_assigned,
+        probability_sums=np.array(row.probability_sums, dtype=np.float64),
+        histogram=np.array(row.histogram, dtype=np.int64).reshape(topics, BINS),
+        assigned_together=np.array(row.assigned_together, dtype=np.int64).reshape(topics, topics),
+    )
