@@ -151,13 +151,17 @@ class ClaimedText:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a worker records for a text: probabilities in the order of the model's topics, or an error."""
+    """What a worker records for a text: probabilities in the order of the model's topics, or an error.
+
+    `cached` says that they were known from an equal text.
+    """
 
     text: ClaimedText
     probabilities: Sequence[float] | None
     truncated: bool = False
     error_code: str | None = None
     error_message: str | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True)
