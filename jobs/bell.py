@@ -30,8 +30,11 @@ _WAKE_SECONDS = 60
 _AWAY_SECONDS = 1.0
 
 
-def celery_app(settings: Settings) -> Celery:
-    """The Celery app that API, sweeper and workers share. Nothing connects yet."""
+def celery_app(settings: Settings, *, timeout: float = 5) -> Celery:
+    """The Celery app that API, sweeper and workers share; `timeout` seconds of silence mean that Redis is away.
+
+    Nothing connects yet.
+    """
     app = Celery("rubrika", broker=settings.redis_url, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -49,9 +52,11 @@ def celery_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_transport_options={
             "visibility_timeout": 600,
-            "socket_timeout": 5,
+            "socket_timeout": timeout,
             "socket_connect_timeout": 2,
-            "health_check_interval": 10,
+            # A consumer waits in silence, so a connection that the network lost without a word is found by asking: the
+            # second question that stays unanswered makes a new one.
+            "health_check_interval": 5,
         },
     )
     return app
@@ -68,7 +73,7 @@ class Bell:
     """Rings for workers, wakes requests, and waits to be woken. One per process; safe to share between threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = celery_app(settings)
+        self._app = celery_app(settings, timeout=2)
         self._redis = redis_client(settings.redis_url, timeout=2)
         self._waiting = redis_client(settings.redis_url, timeout=5)
         self._away_until = 0.0
@@ -143,6 +148,9 @@ class Bell:
     def _note_away(self, error: Exception) -> None:
         with self._lock:
             self._away_until = time.monotonic() + _AWAY_SECONDS
+        # What the network lost without a word would cost the next one who draws it from the pool a timeout of its own.
+        for client in (self._redis, self._waiting):
+            client.connection_pool.disconnect(inuse_connections=False)
         log.warning("Redis is away, the sweeper will ring later: %s", error)
 
 

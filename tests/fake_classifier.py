@@ -1,7 +1,8 @@
 """A classifier for tests in which the model is not the point: quick, predictable, and ill-behaved on request.
 
 The probability of sport follows from the text alone, so that a test can tell whether every row got its own result.
-Texts with a command in them misbehave: `!kill` ends the process, `!fail` fails alone, `!explode` fails the whole batch.
+Texts with a command in them misbehave: `!kill` ends the process, `!choke` ends it already while the text is prepared,
+`!fail` fails alone, `!explode` fails the whole batch.
 Run as a module it is a worker process with this classifier, which takes `FAKE_SECONDS` for a text.
 """
 
@@ -51,6 +52,8 @@ class FakeClassifier:
         """Nothing is cold."""
 
     def prepare(self, posts: Sequence[Post]) -> FakePrepared:
+        if any("!choke" in post.doc_text for post in posts):
+            os.kill(os.getpid(), signal.SIGKILL)
         return FakePrepared(tuple(posts))
 
     def compute(self, prepared: FakePrepared, between_batches: Callable[[], None] | None = None) -> Predictions:

@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from jobs.migrate import upgrade
 from jobs.settings import Settings
+from local.postgres import EmbeddedPostgres
+from local.valkey import EmbeddedValkey
 from tests.e2e.browser import CHROMIUM, Watch, open_browser
 from tests.e2e.service import Service
 
@@ -20,6 +24,29 @@ def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
     made = Service(settings, logs)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def own_valkey(service: Service, open_folder: Path) -> Iterator[EmbeddedValkey]:
+    """A Redis that the test may stop, kill and empty; the service uses it."""
+    server = EmbeddedValkey(open_folder)
+    server.start()
+    service.settings = replace(service.settings, redis_url=server.url)
+    yield server
+    service.stop()
+    server.stop()
+
+
+@pytest.fixture
+def own_postgres(service: Service, open_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """A Postgres that the test may restart; the service uses it."""
+    server = EmbeddedPostgres(open_folder)
+    server.start()
+    upgrade(server.url)
+    service.settings = replace(service.settings, database_url=server.url)
+    yield server
+    service.stop()
+    server.stop()
 
 
 @pytest.fixture(scope="module")

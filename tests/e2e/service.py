@@ -37,6 +37,10 @@ class Answer:
         return json.loads(self.body)
 
 
+def _keyed(key: str) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key else {}
+
+
 @dataclass
 class Service:
     """Processes of one service on the loopback interface; `stop` ends those that still run."""
@@ -118,13 +122,18 @@ class Service:
     def get(self, path: str) -> Answer:
         return self.call("GET", path)
 
-    def classify(self, body: Any, wait: int = 0) -> Answer:
-        headers = {"Content-Type": "application/json"} | ({"Prefer": f"wait={wait}"} if wait else {})
-        return self.call("POST", f"{V1}/classifications", json.dumps(body).encode(), headers)
+    def classify(self, body: Any, wait: int = 0, *, key: str = "", timeout: float = 70) -> Answer:
+        headers = {"Content-Type": "application/json"} | ({"Prefer": f"wait={wait}"} if wait else {}) | _keyed(key)
+        return self.call("POST", f"{V1}/classifications", json.dumps(body).encode(), headers, timeout)
 
-    def upload(self, data: bytes, filename: str = "posts.csv", media_type: str = "text/csv") -> dict[str, Any]:
-        """Upload a file; the job. Fails when it is not accepted."""
-        answer = self.call("POST", f"{V1}/jobs?filename={filename}", data, {"Content-Type": media_type})
+    def post_file(self, data: bytes, filename: str = "posts.csv", *, key: str = "", timeout: float = 70) -> Answer:
+        """Send a CSV file, whatever the answer."""
+        headers = {"Content-Type": "text/csv"} | _keyed(key)
+        return self.call("POST", f"{V1}/jobs?filename={filename}", data, headers, timeout)
+
+    def upload(self, data: bytes, filename: str = "posts.csv", *, timeout: float = 70) -> dict[str, Any]:
+        """Upload a CSV file; the job. Fails when it is not accepted."""
+        answer = self.post_file(data, filename, timeout=timeout)
         assert answer.status == 202, answer.body.decode()
         job: dict[str, Any] = answer.json
         return job
