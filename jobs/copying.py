@@ -7,6 +7,8 @@ import json
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -40,12 +42,24 @@ def escaped(value: str | None) -> str:
 
 def json_field(value: Mapping[str, Any] | None) -> str:
     """A jsonb field of a COPY line; None is NULL. JSON has no line ends or tabs of its own, only backslashes."""
-    return "\\N" if value is None else _encode_json(value).replace("\\", "\\\\")
+    if value is None:
+        return "\\N"
+    try:
+        # The columns of a table are all text: joined here they cost a third of what the encoder takes to set itself up.
+        encoded = "{" + ",".join([f"{_quoted(name)}:{_quoted(kept)}" for name, kept in value.items()]) + "}"
+    except TypeError:
+        encoded = _encode_json(value)
+    return encoded.replace("\\", "\\\\") if "\\" in encoded else encoded
 
 
 def real_array(values: Sequence[float] | None) -> str:
     """A real[] field of a COPY line, with the nine digits that give every float32 back; None is NULL."""
-    return "\\N" if values is None else "{" + ",".join([f"{value:.9g}" for value in values]) + "}"
+    return "\\N" if values is None else _array_format(len(values)) % tuple(values)
+
+
+@cache
+def _array_format(length: int) -> str:
+    return "{" + ",".join(["%.9g"] * length) + "}"
 
 
 class _Lines:

@@ -45,7 +45,14 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_RETENTION_DAYS": ("30", "jobs and texts older than this are dropped, a day at a time; 0: kept for ever"),
     "RUBRIKA_LEASE_SECONDS": ("10", "a worker that gives no sign of life for so long loses its chunk to another"),
     "RUBRIKA_SWEEP_SECONDS": ("2", "how often the sweeper looks for expired leases and unheard bells"),
-    "RUBRIKA_CHUNK_ROWS": ("256", "rows of a file that a worker claims and records as one"),
+    "RUBRIKA_CHUNK_ROWS": (
+        "256",
+        "rows of a file that a worker claims and records as one; a quick worker claims several at once",
+    ),
+    "RUBRIKA_CACHE_ROWS": (
+        "1000000",
+        "answers that are kept so that equal texts are not computed again, about 150 bytes each; 0: none",
+    ),
     "RUBRIKA_MAX_BODY_BYTES": ("2147483648", "largest upload; a larger one is 413"),
     "RUBRIKA_MAX_JSON_BYTES": ("16777216", "largest JSON body of `/classifications`; a larger one is 413"),
     "RUBRIKA_MAX_UNPACKED_BYTES": (
@@ -94,6 +101,7 @@ class Settings:
     lease_seconds: float
     sweep_seconds: float
     chunk_rows: int
+    cache_rows: int
     max_body_bytes: int
     max_json_bytes: int
     max_unpacked_bytes: int
@@ -164,6 +172,7 @@ class Settings:
             lease_seconds=seconds("RUBRIKA_LEASE_SECONDS"),
             sweep_seconds=seconds("RUBRIKA_SWEEP_SECONDS"),
             chunk_rows=number("RUBRIKA_CHUNK_ROWS", 1, 100_000),
+            cache_rows=number("RUBRIKA_CACHE_ROWS", 0, 10**9),
             max_body_bytes=number("RUBRIKA_MAX_BODY_BYTES", 1, 2**50),
             max_json_bytes=number("RUBRIKA_MAX_JSON_BYTES", 1, 2**40),
             max_unpacked_bytes=number("RUBRIKA_MAX_UNPACKED_BYTES", 1, 2**50),
