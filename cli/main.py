@@ -8,6 +8,7 @@ from types import FrameType
 
 import click
 
+from cli.data_commands import data
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.up_command import up
 from jobs.errors import RubrikaError
@@ -99,6 +100,7 @@ def _with_servers() -> Settings:
 
 
 main.add_command(up)
+main.add_command(data)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 

@@ -1,0 +1,46 @@
+"""`rubrika data ...`: look at labelled posts before a model is trained on them.
+
+Everything heavy is imported inside the functions, so that `rubrika --help` stays quick.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.errors import RubrikaError
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+def data() -> None:
+    """Check and explore labelled posts: a folder of CSV files, one per topic."""
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--against", type=FOLDER, help="Another such folder: find posts that stand in both.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, with all places.")
+@click.option("-o", "--out", type=FILE, help="Write the report to this HTML file too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings as well.")
+def check(folder: Path, against: Path | None, as_json: bool, out: Path | None, strict: bool) -> None:
+    """Check FOLDER, which holds a CSV file per topic, or sub-folders train, valid, test that do.
+
+    Exit code 0: it can be trained on; 1: something must be fixed; 2: it cannot be read at all.
+    """
+    from ml import report
+    from ml.checking import check as run
+    from ml.errors import MlError
+    from ml.findings import Severity, as_text
+
+    try:
+        found = run(folder, against)
+        if out is not None:
+            report.write(out, report.render("check.html", report=found))
+    except MlError as error:
+        raise RubrikaError(str(error)) from error
+    click.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=1) if as_json else as_text(found))
+    sys.exit(1 if found.count(Severity.ERROR) or (strict and found.count(Severity.WARNING)) else 0)
