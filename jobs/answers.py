@@ -1,8 +1,8 @@
 """What a model has said of texts before: a cache in Postgres that all workers share.
 
-It holds digests and probabilities, never a text, and only what a model has really computed, never an error. The table is
-unlogged and its commits do not wait for the disk: a crash of Postgres empties it, which costs time and nothing else. No
-function here waits for another's lock in an order that could close a circle: what is written goes in by digest, what
+It holds digests and probabilities, never a text, and only what a model has really computed, never an error. The table
+is unlogged and its commits do not wait for the disk: a crash of Postgres empties it, which costs time and nothing else.
+No function here waits for another's lock in an order that could close a circle: what is written goes in by digest, what
 is refreshed or trimmed leaves out what others hold.
 """
 
