@@ -63,6 +63,11 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
         "200",
         "most unpacked bytes for each packed one, judged after 10 MB; more are 413 (text gives 3 to 20)",
     ),
+    "RUBRIKA_MAX_ARCHIVE_ENTRIES": ("10000", "most parts of a spreadsheet, which is a ZIP archive; more are 413"),
+    "RUBRIKA_MAX_PARSER_BYTES": (
+        "3221225472",
+        "memory of the process that reads one spreadsheet or Parquet file; 413 beyond it (a full sheet takes it all)",
+    ),
     "RUBRIKA_MAX_FORM_PARTS": ("50", "most fields in the form of an upload; more are 413"),
     "RUBRIKA_MAX_FORM_FIELD_BYTES": (
         "262144",
@@ -106,6 +111,8 @@ class Settings:
     max_json_bytes: int
     max_unpacked_bytes: int
     max_unpack_ratio: int
+    max_archive_entries: int
+    max_parser_bytes: int
     max_form_parts: int
     max_form_field_bytes: int
     max_rows: int
@@ -177,6 +184,8 @@ class Settings:
             max_json_bytes=number("RUBRIKA_MAX_JSON_BYTES", 1, 2**40),
             max_unpacked_bytes=number("RUBRIKA_MAX_UNPACKED_BYTES", 1, 2**50),
             max_unpack_ratio=number("RUBRIKA_MAX_UNPACK_RATIO", 1, 10_000),
+            max_archive_entries=number("RUBRIKA_MAX_ARCHIVE_ENTRIES", 1, 10**6),
+            max_parser_bytes=number("RUBRIKA_MAX_PARSER_BYTES", 2**28, 2**50),
             max_form_parts=number("RUBRIKA_MAX_FORM_PARTS", 1, 10_000),
             max_form_field_bytes=number("RUBRIKA_MAX_FORM_FIELD_BYTES", 1024, 2**30),
             max_rows=number("RUBRIKA_MAX_ROWS", 1, 2**31 - 1),

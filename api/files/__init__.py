@@ -1,34 +1,38 @@
 """Readers of uploaded files: bytes of an unknown kind become rows, in the order of the file and in bounded memory.
 
 `open_file` finds format, encoding, delimiter and columns, and returns a `FileReader` whose `layout` says what was
-found and which yields a `FileRow` for each row. Read here: CSV, TSV, NDJSON, JSON arrays and plain text, each of them
-packed by gzip or not. A row that cannot be used comes out with its `error` (`RowProblem`); a file that cannot be used
-raises one of
+found and which yields a `FileRow` for each row. Read here: CSV, TSV, NDJSON, JSON arrays, plain text,
+spreadsheets (XLSX, XLS, ODS) and Parquet, each of them packed by gzip or not. A row that cannot be used comes out with
+its `error` (`RowProblem`); a file that cannot be used raises one of
 
-- `UnsupportedFile`: of a kind that is not read (`looks_like_excel`, `looks_like_parquet`, `looks_like_archive`,
-  `looks_like_document`, `looks_like_media`, `looks_like_html`, `looks_like_binary`, `packed_twice`,
-  `unsupported_media_type`);
-- `TooLargeFile`: `too_many_rows`, `too_many_bytes`, `unpacks_too_far`;
+- `UnsupportedFile`: of a kind that is not read (`looks_like_excel`, `looks_like_archive`, `looks_like_document`,
+  `looks_like_media`, `looks_like_html`, `looks_like_binary`, `packed_twice`, `unsupported_media_type`);
+- `TooLargeFile`: `too_many_rows`, `too_many_bytes`, `unpacks_too_far`, `too_many_entries`, `too_much_memory`,
+  `too_much_time`;
 - `UnreadableFile`: of a kind that is read, and this one cannot be (all other members of `FileCode`; with
   `on_error="fail"` also the codes of `jobs.states.RowError`).
 
-A further format is a further `FileReader` and a line in `_READERS`.
+A further format is a further `FileReader` and a line in `_READERS` or `_BINARY_READERS`.
 """
 
 from collections.abc import Callable
+from typing import BinaryIO
 
 from api.files.array import ArrayReader
 from api.files.delimited import DelimitedReader, is_table
 from api.files.encoding import Decoder
 from api.files.errors import FileCode, FileError, TooLargeFile, UnreadableFile, UnsupportedFile
 from api.files.gzipped import SIGNATURE, Gunzip
-from api.files.kind import SIGNATURE_BYTES, WHITE, Kind, find_kind, refuse_foreign
+from api.files.kind import SIGNATURE_BYTES, WHITE, BinaryKind, Kind, binary_kind, find_kind, refuse_foreign
 from api.files.model import FIELDS, ByteStream, FileReader, FileRow, Layout, Limits, ReadOptions, RowProblem
 from api.files.ndjson import NdjsonReader
+from api.files.parquet import ParquetReader
 from api.files.plain import PlainReader
 from api.files.rows import problem_of
 from api.files.source import Text
+from api.files.spool import spooled
 from api.files.stream import Peekable
+from api.files.xlsx import SheetReader
 
 __all__ = [
     "FIELDS",
@@ -55,6 +59,10 @@ _READERS: dict[Kind, Callable[[Text, ReadOptions, Limits], FileReader]] = {
     "json": ArrayReader,
     "text": PlainReader,
 }
+_BINARY_READERS: dict[BinaryKind, Callable[[BinaryIO, ReadOptions, Limits], FileReader]] = {
+    "sheet": SheetReader,
+    "parquet": ParquetReader,
+}
 
 
 def open_file(
@@ -67,7 +75,13 @@ def open_file(
     wrong, are hints. Raises `FileError`, here or while iterating, and nothing else for whatever the bytes are.
     """
     incoming, filename = _unpacked(Peekable(stream), filename, limits)
-    refuse_foreign(incoming.peek(SIGNATURE_BYTES))
+    head = incoming.peek(SIGNATURE_BYTES)
+    binary = binary_kind(head)
+    if binary is not None:
+        # Both formats have their table of contents at the end. The parser holds the file open for as long as it runs.
+        with spooled(incoming, limits.max_bytes) as file:
+            return _BINARY_READERS[binary](file, options, limits)
+    refuse_foreign(head)
     text = Text(Decoder(incoming, options.encoding), limits.max_row_chars)
     beginning, is_whole = _beginning(text)
     kind = find_kind(filename, media_type, beginning)

@@ -10,10 +10,7 @@ class FileCode(StrEnum):
 
     # The file is something else than a table of texts (`UnsupportedFile`).
     LOOKS_LIKE_EXCEL = "looks_like_excel"
-    """An Excel or OpenDocument sheet, whatever its name says."""
-
-    LOOKS_LIKE_PARQUET = "looks_like_parquet"
-    """A Parquet file."""
+    """A spreadsheet of a kind that is not read (XLSB), whatever its name says."""
 
     LOOKS_LIKE_ARCHIVE = "looks_like_archive"
     """Packed: gzip, ZIP, 7z, RAR, bzip2, xz or Zstandard."""
@@ -43,12 +40,33 @@ class FileCode(StrEnum):
     UNPACKS_TOO_FAR = "unpacks_too_far"
     """The unpacked bytes are more than `RUBRIKA_MAX_UNPACK_RATIO` times the packed ones: it looks like a bomb."""
 
+    TOO_MANY_ENTRIES = "too_many_entries"
+    """A spreadsheet is a ZIP archive, and this one has more parts than `RUBRIKA_MAX_ARCHIVE_ENTRIES`."""
+
+    TOO_MUCH_MEMORY = "too_much_memory"
+    """A spreadsheet or a Parquet file that takes more than `RUBRIKA_MAX_PARSER_BYTES` to read."""
+
+    TOO_MUCH_TIME = "too_much_time"
+    """A spreadsheet or a Parquet file that keeps its parser busy far longer than its size explains."""
+
     TOO_MANY_ROWS = "too_many_rows"
     """More rows than `RUBRIKA_MAX_ROWS`."""
 
     # The file cannot be read, or not as the options ask (`UnreadableFile`).
     BROKEN_GZIP = "broken_gzip"
     """What gzip packed is damaged or cut off; `byte` says where in the packed file."""
+
+    BROKEN_SHEET = "broken_sheet"
+    """A spreadsheet that cannot be read."""
+
+    BROKEN_PARQUET = "broken_parquet"
+    """A Parquet file that cannot be read."""
+
+    PROTECTED = "protected"
+    """A spreadsheet under a password."""
+
+    UNKNOWN_SHEET = "unknown_sheet"
+    """The option `sheet` names none of the sheets; the message lists them."""
 
     EMPTY_FILE = "empty_file"
     """Nothing in it, or only white space."""

@@ -7,6 +7,7 @@ from typing import Literal
 from api.files.errors import FileCode, UnsupportedFile
 
 Kind = Literal["csv", "tsv", "ndjson", "json", "text"]
+BinaryKind = Literal["sheet", "parquet"]
 
 SIGNATURE_BYTES = 8192
 
@@ -30,14 +31,14 @@ _BY_MEDIA_TYPE: dict[str, Kind] = {
     "text/plain": "text",
 }
 
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _SIGNATURES: tuple[tuple[bytes, FileCode, str], ...] = (
-    (b"PAR1", FileCode.LOOKS_LIKE_PARQUET, "a Parquet file"),
     (b"7z\xbc\xaf\x27\x1c", FileCode.LOOKS_LIKE_ARCHIVE, "a 7z archive"),
     (b"Rar!\x1a\x07", FileCode.LOOKS_LIKE_ARCHIVE, "a RAR archive"),
     (b"BZh", FileCode.LOOKS_LIKE_ARCHIVE, "packed by bzip2"),
     (b"\xfd7zXZ\x00", FileCode.LOOKS_LIKE_ARCHIVE, "packed by xz"),
     (b"\x28\xb5\x2f\xfd", FileCode.LOOKS_LIKE_ARCHIVE, "packed by Zstandard"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", FileCode.LOOKS_LIKE_EXCEL, "an Excel or Word file of the years before 2007"),
     (b"%PDF-", FileCode.LOOKS_LIKE_DOCUMENT, "a PDF"),
     (b"{\\rtf", FileCode.LOOKS_LIKE_DOCUMENT, "an RTF document"),
     (b"\x89PNG\r\n\x1a\n", FileCode.LOOKS_LIKE_MEDIA, "a PNG picture"),
@@ -48,7 +49,6 @@ _SIGNATURES: tuple[tuple[bytes, FileCode, str], ...] = (
     (b"SQLite format 3\x00", FileCode.LOOKS_LIKE_BINARY, "an SQLite database"),
 )
 _ADVICE = {
-    FileCode.LOOKS_LIKE_EXCEL: " Save it as CSV and send that.",
     FileCode.LOOKS_LIKE_ARCHIVE: " Unpack it and send what is inside.",
 }
 _HTML = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|table)\b", re.IGNORECASE)
@@ -56,10 +56,25 @@ WHITE = "\ufeff \t\r\n"
 """What may stand before the first character of a file that matters."""
 
 
+def binary_kind(head: bytes) -> BinaryKind | None:
+    """Say of the first bytes (`SIGNATURE_BYTES`) whether they are those of a binary format that is read.
+
+    What a ZIP archive holds, and whether an old office file is a sheet, is found out when it is read.
+    """
+    if head.startswith(b"PAR1") and not _is_plain(head):
+        return "parquet"
+    if head.startswith(_OLD_OFFICE):
+        return "sheet"
+    is_sheet = b"xl/" in head or b"opendocument.spreadsheet" in head or b"[Content_Types].xml" in head
+    return "sheet" if head.startswith(_ZIP) and is_sheet and not _is_document(head) else None
+
+
 def refuse_foreign(head: bytes) -> None:
     """Raise `UnsupportedFile` when the first bytes (`SIGNATURE_BYTES`) are those of a format that is not read."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        raise _zipped(head)
+    if head.startswith(_ZIP):
+        if _is_document(head):
+            raise _refusal(FileCode.LOOKS_LIKE_DOCUMENT, "a Word or OpenDocument text")
+        raise _refusal(FileCode.LOOKS_LIKE_ARCHIVE, "a ZIP archive")
     for signature, code, what in _SIGNATURES:
         if head.startswith(signature) and (len(signature) > 4 or not _is_plain(head)):
             raise _refusal(code, what)
@@ -92,7 +107,10 @@ def _declared(filename: str | None, media_type: str | None) -> Kind | None:
         return _BY_EXTENSION[extension]
     media = (media_type or "").partition(";")[0].strip().lower()
     if media.partition("/")[0] in ("image", "audio", "video", "font", "model"):
-        message = f"The media type {media[:60]!r} is not read. Send CSV, TSV, NDJSON, a JSON array or plain text."
+        message = (
+            f"The media type {media[:60]!r} is not read. "
+            "Send CSV, TSV, NDJSON, a JSON array, XLSX, Parquet or plain text."
+        )
         raise UnsupportedFile(FileCode.MEDIA_TYPE, message)
     return _BY_MEDIA_TYPE.get(media)
 
@@ -119,12 +137,8 @@ def _is_plain(head: bytes) -> bool:
     return not any(b < 32 and b not in b"\t\n\r\f\v" for b in head)
 
 
-def _zipped(head: bytes) -> UnsupportedFile:
-    if b"word/" in head or b"opendocument.text" in head:
-        return _refusal(FileCode.LOOKS_LIKE_DOCUMENT, "a Word or OpenDocument text")
-    if b"xl/" in head or b"opendocument.spreadsheet" in head or b"[Content_Types].xml" in head:
-        return _refusal(FileCode.LOOKS_LIKE_EXCEL, "an Excel or OpenDocument sheet")
-    return _refusal(FileCode.LOOKS_LIKE_ARCHIVE, "a ZIP archive")
+def _is_document(head: bytes) -> bool:
+    return b"word/" in head or b"opendocument.text" in head
 
 
 def _refusal(code: FileCode, what: str) -> UnsupportedFile:

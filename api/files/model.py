@@ -34,7 +34,7 @@ class ReadOptions:
     columns: Mapping[str, str] | None = None
     """Which column of the file is which of `FIELDS`."""
     sheet: str | None = None
-    """Which sheet of a workbook, by its name or its number from 1. Formats without sheets do not ask."""
+    """Which sheet of a spreadsheet: its name, or its number from 1; the first one unless told otherwise."""
     on_error: Literal["skip", "fail"] = "skip"
     """`skip`: a row that cannot be used comes out with its `error`. `fail`: the first one refuses the file."""
 
@@ -55,6 +55,9 @@ class Limits:
     """A file that has to be spooled, as it is unpacked."""
     max_unpacked_bytes: int = 8 << 30
     max_unpack_ratio: int = 200
+    max_archive_entries: int = 10_000
+    max_parser_bytes: int = 3 << 30
+    """Memory of the process that parses a spreadsheet or a Parquet file."""
 
     @staticmethod
     def of(settings: Settings) -> "Limits":
@@ -68,6 +71,8 @@ class Limits:
             max_bytes=settings.max_body_bytes,
             max_unpacked_bytes=settings.max_unpacked_bytes,
             max_unpack_ratio=settings.max_unpack_ratio,
+            max_archive_entries=settings.max_archive_entries,
+            max_parser_bytes=settings.max_parser_bytes,
         )
 
     @property
@@ -98,7 +103,7 @@ class FileRow:
     speech2text: str
     custom_id: str | None
     extra: dict[str, object] = field(default_factory=dict)
-    """All other columns, in the order of the file: text, or JSON values where the file is JSON."""
+    """All other columns, in the order of the file: text, or JSON values where the file has types."""
     error: RowProblem | None = None
 
 
@@ -106,8 +111,9 @@ class FileRow:
 class Layout:
     """How a file is read; shown to the caller before it is used."""
 
-    format: Literal["csv", "tsv", "ndjson", "json", "text"]
-    encoding: str
+    format: Literal["csv", "tsv", "ndjson", "json", "text", "xlsx", "xls", "ods", "parquet"]
+    encoding: str | None
+    """None for formats that are no text."""
     delimiter: str | None
     """What stands between cells; None for a single column and for formats without cells."""
     columns: tuple[str, ...]
@@ -116,6 +122,10 @@ class Layout:
     """Which column is which of `FIELDS`."""
     guessed: bool
     """Whether the column of texts was guessed from its name rather than named."""
+    sheet: str | None = None
+    """The name of the sheet that is read, of a spreadsheet."""
+    sheets: tuple[str, ...] = ()
+    """All sheets that the file has, in its own order."""
 
 
 class FileReader(ABC):

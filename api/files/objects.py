@@ -143,7 +143,7 @@ class RowMaker:
         texts, custom_id, problem = self._fields(value, line)
         extra = {key: value[key] for key in value if key not in self._own_keys}
         if _ESCAPED_UNSTORABLE.search(raw):
-            extra = {storable(key): _storable_value(kept) for key, kept in extra.items()}
+            extra = {storable(key): storable_value(kept) for key, kept in extra.items()}
             custom_id = custom_id and storable(custom_id)
         if problem is None:
             problem = problem_of(texts, self._limits.max_text_chars, line=line, names=self._called)
@@ -176,12 +176,12 @@ def _not_text(key: str, value: object, line: int) -> RowProblem:
     return RowProblem(RowError.NOT_TEXT, f"{name} on line {line} is {kind}, and should be text.", name, line)
 
 
-def _storable_value(value: object) -> object:
+def storable_value(value: object) -> object:
     """Clean all texts within a JSON value, which is at most `Limits.max_depth` deep."""
     if isinstance(value, str):
         return value if is_storable(value) else storable(value)
     if isinstance(value, list):
-        return [_storable_value(item) for item in value]
+        return [storable_value(item) for item in value]
     if isinstance(value, dict):
-        return {storable(key): _storable_value(item) for key, item in value.items()}
+        return {storable(key): storable_value(item) for key, item in value.items()}
     return value
