@@ -2,6 +2,7 @@
 
 import io
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask.testing import FlaskClient
@@ -23,20 +24,34 @@ TOPICS = (
 )
 
 
-class Worker:
-    """Computes what waits: sport is likely where the text says «матч», everything else is not."""
+def judge(doc_text: str) -> list[float]:
+    """Sport is likely where the text says «матч», everything else is not."""
+    return [0.9 if "матч" in doc_text else 0.1, 0.2, 0.45]
 
-    def __init__(self, settings: Settings, context: Context) -> None:
+
+class Worker:
+    """Computes what waits for its model, by `judge` unless told otherwise."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        context: Context,
+        *,
+        name: str = "tiny",
+        topics: Sequence[Topic] = TOPICS,
+        judge: Callable[[str], list[float]] = judge,
+    ) -> None:
+        self._judge = judge
         self._engine = make_engine(settings.database_url, pool_size=2, application="tests worker")
         self._context = context
         self._stopping = threading.Event()
         self.model = run(
             self._engine,
             lambda c: fleet.register_model(
-                c, name="tiny", version="1.0.0", sha256="0" * 64, topics=TOPICS, card={"base": "none"}
+                c, name=name, version="1.0.0", sha256=f"{name:0<64}", topics=topics, card={"base": "none"}
             ),
         )
-        run(self._engine, lambda c: fleet.worker_seen(c, "test", self.model, "cpu"))
+        run(self._engine, lambda c: fleet.worker_seen(c, name, self.model, "cpu"))
 
     def work(self) -> int:
         """Do everything that waits; the number of texts."""
@@ -47,7 +62,7 @@ class Worker:
         return done
 
     def _one(self, connection: Connection, lane: Lane) -> int | None:
-        claimed = store.claim(connection, lane=lane, limit=8, lease_seconds=30)
+        claimed = store.claim(connection, lane=lane, limit=8, lease_seconds=30, model_id=self.model)
         if claimed is None:
             return None
         store.begin(connection, claimed.lease)
@@ -55,7 +70,7 @@ class Worker:
         outcomes = [
             Outcome(text, None, False, RowError.MODEL_FAILED, "it broke")
             if "сломай" in text.doc_text
-            else Outcome(text, [0.9 if "матч" in text.doc_text else 0.1, 0.2, 0.45], "длин" in text.doc_text)
+            else Outcome(text, self._judge(text.doc_text), "длин" in text.doc_text)
             for text in texts
         ]
         settled = store.finish(connection, claimed.lease, self.model, outcomes)
