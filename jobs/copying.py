@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from json.encoder import encode_basestring as _quoted
 from typing import Any
 
@@ -57,7 +57,7 @@ def real_array(values: Sequence[float] | None) -> str:
     return "\\N" if values is None else _array_format(len(values)) % tuple(values)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _array_format(length: int) -> str:
     return "{" + ",".join(["%.9g"] * length) + "}"
 
