@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from api.problems import bad_input
 from jobs.records import Job, Model, Row, text_id
 from jobs.states import TERMINAL_STATES, JobState
+from jobs.summing import Summary
 
 
 def when(value: datetime | None) -> str | None:
@@ -37,7 +40,7 @@ def classification(job: Job, row: Row, model: Model | None) -> dict[str, Any]:
                 "name_en": item.name_en,
                 "probability": round(probability, 6),
                 "threshold": round(item.threshold, 6),
-                "assigned": probability >= item.threshold,
+                "assigned": is_assigned(probability, item.threshold),
             }
             for item, probability in zip(model.topics, row.probabilities, strict=True)
         ]
@@ -77,6 +80,11 @@ def row_error(row: Row) -> dict[str, Any] | None:
     return {"code": row.error_code, "message": row.error_message, "column": row.error_column}
 
 
+def is_assigned(probability: float, threshold: float) -> bool:
+    """Compared as float32, which both are in Postgres: a page must not differ from an export by the last digit."""
+    return bool(np.float32(probability) >= np.float32(threshold))
+
+
 def result_row(row: Row, job: Job, model: Model | None, thresholds: Mapping[str, float]) -> dict[str, Any]:
     """A row of a file with its results; `thresholds` replaces those of the model, by topic."""
     probabilities = None
@@ -84,7 +92,7 @@ def result_row(row: Row, job: Job, model: Model | None, thresholds: Mapping[str,
     if row.probabilities is not None and model is not None:
         pairs = list(zip(model.topics, row.probabilities, strict=True))
         probabilities = {item.id: round(probability, 6) for item, probability in pairs}
-        assigned = [item.id for item, value in pairs if value >= thresholds.get(item.id, item.threshold)]
+        assigned = [item.id for item, value in pairs if is_assigned(value, thresholds.get(item.id, item.threshold))]
     return {
         "row": row.row_no,
         "custom_id": row.custom_id,
@@ -134,6 +142,30 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
             "rerun": f"{base}/rerun",
             "events": f"{base}/events",
         },
+    }
+
+
+def summary_resource(found: Summary, model: Model | None) -> dict[str, Any]:
+    """A file as a whole. Without a model there are no topics."""
+    return {
+        "model": model.label if model else None,
+        "computed": found.computed,
+        "none_assigned": found.none_assigned,
+        "truncated": found.truncated,
+        "topics": [
+            {
+                "topic": topic.topic,
+                "assigned": topic.assigned,
+                "mean_probability": None if topic.mean_probability is None else round(topic.mean_probability, 6),
+                "histogram": list(topic.histogram),
+            }
+            for topic in found.topics
+        ],
+        "pairs": [{"topics": list(pair), "rows": rows} for pair, rows in found.pairs.items()],
+        "failures": [
+            {"code": code, "rows": failed.rows, "examples": list(failed.examples)}
+            for code, failed in found.failures.items()
+        ],
     }
 
 

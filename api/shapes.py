@@ -1,6 +1,6 @@
 """The bodies, parameters and answers of the interface as pydantic models; the OpenAPI document is made of them."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,28 +62,43 @@ class JobsQuery(PageQuery):
     status: str | None = Field(None, max_length=200, description="one status, or several joined by commas")
 
 
-class ResultsQuery(PageQuery):
-    """A page of rows."""
-
-    thresholds: str | None = Field(None, max_length=2000, description="assign anew: `sport:0.5,ads:0.3`")
-
-
-class ExportQuery(BaseModel):
-    """How a file of results is written."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    thresholds: str | None = Field(None, max_length=2000, description="assign anew: `sport:0.5,ads:0.3`")
-    bom: int = Field(1, ge=0, le=1, description="CSV begins with a byte order mark, which Excel needs")
-    raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
-
-
 class ThresholdsQuery(BaseModel):
     """Thresholds of the caller's own."""
 
     model_config = ConfigDict(extra="forbid")
 
     thresholds: str | None = Field(None, max_length=2000, description="assign anew: `sport:0.5,ads:0.3`")
+
+
+class RowsQuery(ThresholdsQuery):
+    """Which rows of a file are asked for; several conditions must all hold."""
+
+    topic: str | None = Field(None, max_length=200, description="assigned this topic, or within the range given")
+    min_probability: float | None = Field(None, ge=0, le=1, description="of `topic`, at least")
+    max_probability: float | None = Field(None, ge=0, le=1, description="of `topic`, at most")
+    assigned: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2000,
+        description="assigned all of these, joined by `;` (other topics may be there as well); `none`: no topic at all",
+    )
+    q: str | None = Field(None, max_length=200, description="words that all stand in the texts or in `custom_id`")
+    status: Literal["succeeded", "failed", "queued"] | None = Field(None, description="queued: nothing recorded yet")
+
+
+class ResultsQuery(RowsQuery, PageQuery):
+    """A page of rows."""
+
+
+class ExportQuery(RowsQuery):
+    """Which rows are written, and how they are assigned."""
+
+
+class CsvQuery(ExportQuery):
+    """How a CSV is written."""
+
+    bom: int = Field(1, ge=0, le=1, description="CSV begins with a byte order mark, which Excel needs")
+    raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
 
 
 class TopicOut(BaseModel):
@@ -246,12 +261,13 @@ class FailuresOut(BaseModel):
 
     code: str
     rows: int
+    examples: list[int] = Field(description="the first of these rows, as far as they were found quickly")
 
 
 class SummaryOut(BaseModel):
     """A file as a whole, as far as it is computed."""
 
-    model: str
+    model: str | None = Field(description="null, and no topics, while no model has begun on the file")
     computed: int
     none_assigned: int = Field(description="rows on none of the topics")
     truncated: int
@@ -260,11 +276,21 @@ class SummaryOut(BaseModel):
     failures: list[FailuresOut]
 
 
+class SearchedOut(BaseModel):
+    """The rows that were looked at for a page, the first and the last."""
+
+    model_config = ConfigDict(validate_by_name=True)
+
+    from_: int = Field(alias="from")
+    to: int
+
+
 class ResultsOut(BaseModel):
     """A page of rows in file order."""
 
     items: list[ResultOut]
-    next: str | None = None
+    next: str | None = Field(None, description="absent when all rows were searched, and only then")
+    searched: SearchedOut
 
 
 class TopicsOut(BaseModel):

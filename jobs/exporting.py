@@ -7,31 +7,42 @@ in file order and as they are at this moment: those that nobody has computed yet
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
 
 from jobs.copying import copy_out
+from jobs.filtering import RowFilter, is_assigned, probability_of
 from jobs.reading import JOINED
 from jobs.records import Job, Model
 
+SUSPICIOUS = "=+-@\t\r"
+"""A cell that begins with one of these may be a formula to a spreadsheet (OWASP, "CSV Injection")."""
 
-def export_csv(
-    engine: Engine,
-    job: Job,
-    model: Model,
-    *,
-    thresholds: Mapping[str, float],
-    defuse: bool,
-) -> Iterator[bytes]:
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported: all rows of a job or the `wanted` ones, with the topics of `model` as columns.
+
+    Probabilities that another of `models` made stand in the columns of the same topics. There may be no model yet; then
+    there are no such columns. `thresholds` replaces those of the models, by topic.
+    """
+
+    job: Job
+    model: Model | None
+    models: Sequence[Model]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    wanted: RowFilter = RowFilter()  # noqa: RUF009  (frozen)
+
+
+def export_csv(engine: Engine, export: Export, *, defuse: bool) -> Iterator[bytes]:
     """CSV in UTF-8 with a header, in blocks of bytes; memory does not grow with the job.
 
-    `thresholds` replaces those of the model, by topic. `defuse` puts `'` before a cell that a spreadsheet would take
-    for a formula.
+    `defuse` puts `'` before a cell that a spreadsheet would take for a formula.
     """
-    columns = _Columns(job, model, thresholds)
+    columns = Columns(export)
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(columns.names(defuse=defuse))
     yield header.getvalue().encode()
@@ -39,28 +50,27 @@ def export_csv(
     yield from copy_out(engine, columns.query(selected), columns.values, "FORMAT csv")
 
 
-def export_ndjson(engine: Engine, job: Job, model: Model, *, thresholds: Mapping[str, float]) -> Iterator[bytes]:
+def export_ndjson(engine: Engine, export: Export) -> Iterator[bytes]:
     """The same rows, one JSON object a line: `topics` is a list, numbers are numbers, null is what is not there."""
-    columns = _Columns(job, model, thresholds)
+    columns = Columns(export)
     parts = []
     for number, cell in enumerate(columns.cells):
         comma = "," if number else "{"
         columns.values[f"key{number}"] = f"{comma}{json.dumps(cell.name, ensure_ascii=False)}:"
-        parts.append(f"%(key{number})s || coalesce(to_json({cell.as_json})::text, 'null')")
-    selected = " || ".join(parts) + " || '}'"
+        parts.append(f"%(key{number})s, coalesce({cell.as_json}, 'null')")
     # JSON text holds no control characters, so with these two as quote and delimiter COPY passes it on untouched.
     yield from copy_out(
         engine,
-        columns.query(selected),
+        columns.query(_concatenated(parts)),
         columns.values,
         r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'",
     )
 
 
-def export_json(engine: Engine, job: Job, model: Model, *, thresholds: Mapping[str, float]) -> Iterator[bytes]:
+def export_json(engine: Engine, export: Export) -> Iterator[bytes]:
     """The same rows as one JSON array, an object a line."""
     opened = ends_row = False
-    for block in export_ndjson(engine, job, model, thresholds=thresholds):
+    for block in export_ndjson(engine, export):
         # A comma belongs between two rows, so the last newline of a block waits for the next block.
         start = (b"" if opened else b"[\n") + (b",\n" if ends_row else b"")
         opened, ends_row = True, block.endswith(b"\n")
@@ -74,8 +84,11 @@ def own_columns(job: Job) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A column of the export: its name and its SQL for CSV and for JSON. `is_own`: it came with the file."""
+class Cell:
+    """A column of an export: its name, its SQL as a cell of text, and its SQL as JSON text (SQL null where null).
+
+    `is_own`: it came with the file.
+    """
 
     name: str
     as_text: str
@@ -84,68 +97,98 @@ class _Cell:
 
 
 @dataclass
-class _Columns:
-    """The columns of an export and the values that their SQL refers to."""
+class Columns:
+    """The columns of an export and the values that their SQL refers to, as psycopg2's `%(name)s`."""
 
-    job: Job
-    model: Model
-    thresholds: Mapping[str, float]
-    cells: list[_Cell] = field(default_factory=list)
+    export: Export
+    cells: list[Cell] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.values |= {"job": str(self.job.id), "day": self.job.day}
-        fields_by_column = {column: name for name, column in dict(self.job.layout.get("mapping", {})).items()}
-        for number, column in enumerate(own_columns(self.job)):
+        job, model = self.export.job, self.export.model
+        self.values |= {"job": str(job.id), "day": job.day}
+        fields_by_column = {column: name for name, column in dict(job.layout.get("mapping", {})).items()}
+        for number, column in enumerate(own_columns(job)):
             known = fields_by_column.get(column)
             if known is not None:
-                self.cells.append(_Cell(column, f"t.{known}", f"t.{known}", is_own=True))
+                self.cells.append(Cell(column, f"t.{known}", f"to_json(t.{known})::text", is_own=True))
             else:
                 key = f"column{number}"
                 self.values[key] = column
-                self.cells.append(_Cell(column, f"t.extra ->> %({key})s", f"t.extra -> %({key})s", is_own=True))
-        self._add("row", "t.row_no")
-        assigned = []
-        for number, topic in enumerate(self.model.topics):
-            self.values |= {f"topic{number}": topic.id, f"threshold{number}": self.thresholds.get(topic.id)}
-            position = f"array_position(m.topic_ids, %(topic{number})s)"
-            probability = f"r.probabilities[{position}]"
-            self._add(topic.id, f"round({probability}::numeric, 6)")
-            limit = f"coalesce(%(threshold{number})s::real, m.thresholds[{position}])"
-            assigned.append(f"CASE WHEN {probability} >= {limit} THEN %(topic{number})s END")
-        listed = f"array_remove(ARRAY[{', '.join(assigned)}]::text[], NULL)"
-        known_only = f"CASE WHEN r.probabilities IS NOT NULL THEN {listed} END"
-        self._add("topics", f"array_to_string({listed}, ';')", known_only)
+                self.cells.append(
+                    Cell(column, f"t.extra ->> %({key})s", f"(t.extra -> %({key})s)::text", is_own=True),
+                )
+        self._add("row", "t.row_no", "t.row_no::text")
+        for topic in model.topics if model else ():
+            self._add_probability(topic.id)
+        self._add_topics()
         self._add(
             "truncated",
             "CASE WHEN r.truncated THEN 'true' WHEN r.job_id IS NOT NULL THEN 'false' END",
-            "r.truncated",
+            "CASE WHEN r.truncated THEN 'true' WHEN r.job_id IS NOT NULL THEN 'false' END",
         )
-        self._add("error", "r.error_code || coalesce(': ' || r.error_message, '')")
+        # Of what failed, where and why: `text_too_long: post: The text has ...`.
+        error = "r.error_code || coalesce(': ' || r.error_column, '') || coalesce(': ' || r.error_message, '')"
+        self._add("error", error, f"to_json({error})::text")
 
-    def _add(self, name: str, as_text: str, as_json: str | None = None) -> None:
+    def _add_probability(self, topic: str) -> None:
+        rounded = f"round(({probability_of(topic, self.export.models)})::numeric, 6)"
+        self._add(topic, rounded, f"{rounded}::text")
+
+    def _add_topics(self) -> None:
+        """The assigned topics, those of the model in its order, then those that only other models know."""
+        export = self.export
+        ordered = [topic.id for model in (export.model, *export.models) if model for topic in model.topics]
+        ids = []
+        for number, topic in enumerate(dict.fromkeys(ordered)):
+            self.values |= {f"topic{number}": topic, f"json{number}": json.dumps(topic, ensure_ascii=False)}
+            ids.append((number, is_assigned(topic, export.models, export.thresholds)))
+        if not ids:
+            self._add("topics", "''", "NULL")
+            return
+        listed = [f"CASE WHEN {assigned} THEN %({{}}{number})s END" for number, assigned in ids]
+        as_text = f"array_to_string(ARRAY[{', '.join(one.format('topic') for one in listed)}]::text[], ';')"
+        as_list = (
+            f"'[' || array_to_string(ARRAY[{', '.join(one.format('json') for one in listed)}]::text[], ',') || ']'"
+        )
+        self._add("topics", as_text, f"CASE WHEN r.probabilities IS NOT NULL THEN {as_list} END")
+
+    def _add(self, name: str, as_text: str, as_json: str) -> None:
         """A column of ours; should the file have one of this name, ours is called `rubrika_...`."""
         taken = {cell.name for cell in self.cells}
         while name in taken:
             name = f"rubrika_{name}"
-        self.cells.append(_Cell(name, as_text, as_json or as_text))
+        self.cells.append(Cell(name, as_text, as_json))
 
     def names(self, *, defuse: bool) -> list[str]:
         return [
-            f"'{cell.name}" if defuse and cell.is_own and cell.name[:1] in set("=+-@\t\r") else cell.name
+            f"'{cell.name}" if defuse and cell.is_own and cell.name[:1] in set(SUSPICIOUS) else cell.name
             for cell in self.cells
         ]
 
     def query(self, selected: str) -> str:
+        """The rows in file order. Both tables are read in the order of their keys and merged, so nothing is sorted."""
+        condition, values = self.export.wanted.conditions(self.export.models, self.export.thresholds)
+        self.values |= values
         return (
-            f"SELECT {selected} FROM {JOINED} LEFT JOIN models m ON m.id = r.model_id "
-            "WHERE t.job_id = %(job)s AND t.day = %(day)s ORDER BY t.row_no"
+            f"SELECT {selected} FROM {JOINED} "
+            f"WHERE t.job_id = %(job)s AND t.day = %(day)s AND {condition} ORDER BY t.row_no"
         )
 
 
+def _concatenated(parts: Sequence[str]) -> str:
+    """All parts in one string; a function takes a hundred arguments at most."""
+    groups = [f"concat({', '.join(parts[at : at + 40])})" for at in range(0, len(parts), 40)]
+    return f"concat({', '.join([*groups, repr('}')])})"
+
+
 def _defused(cell: str) -> str:
-    """Prefix what a spreadsheet would compute (OWASP, "CSV Injection") with an apostrophe; plain numbers stay."""
+    """Prefix what a spreadsheet would compute with an apostrophe; plain numbers stay.
+
+    Nearly no cell begins so, which its first character tells without a regular expression.
+    """
+    codes = ", ".join(str(ord(character)) for character in SUSPICIOUS)
     return (
-        rf"CASE WHEN ({cell}) ~ E'^[=+@\t\r-]' AND ({cell}) !~ '^[+-]?[0-9]+([.,][0-9]+)?$' "
-        rf"THEN '''' || ({cell}) ELSE {cell} END"
+        f"CASE WHEN ascii({cell}) IN ({codes}) AND ({cell}) !~ '^[+-]?[0-9]+([.,][0-9]+)?$' "
+        f"THEN '''' || ({cell}) ELSE {cell} END"
     )

@@ -4,7 +4,8 @@ Another owner's job is not found, exactly as a missing one. Texts and results ar
 partition. Probabilities are always shown with the thresholds of the model that made them.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,11 +13,19 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from jobs.errors import NotFoundError
-from jobs.records import Job, Row
+from jobs.filtering import RowFilter
+from jobs.records import Job, Model, Row
 from jobs.states import TERMINAL_STATES, JobKind, JobState
 
 RATE_SECONDS = 20
 """The rate of a running job is that of the chunks which were finished in the last so many seconds."""
+
+SEARCH_SECONDS = 0.12
+"""For about so long rows are searched for those that a filter asks for, before a page ends as it is."""
+
+FIRST_WINDOW_TEXTS = 2_000
+FIRST_WINDOW_RESULTS = 20_000
+"""Rows of the first window of a search: some 20 ms of reading."""
 
 _JOB = """
     id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_succeeded, rows_failed,
@@ -113,6 +122,59 @@ def page_of_rows(connection: Connection, job: Job, *, after: int, limit: int) ->
         {"job": job.id, "day": job.day, "after": after, "limit": limit},
     )
     return [_row(row) for row in rows]
+
+
+def search_rows(
+    connection: Connection,
+    job: Job,
+    wanted: RowFilter,
+    models: Sequence[Model],
+    thresholds: Mapping[str, float],
+    *,
+    after: int,
+    limit: int,
+    seconds: float = SEARCH_SECONDS,
+) -> tuple[list[Row], int]:
+    """Up to `limit` of the wanted rows after row `after`, in file order, and the last row that was looked at.
+
+    A filter that matches nothing in a million rows must not hold a request for as long as reading them takes. So the
+    rows are searched in windows, the first one small and each further one as large as the time left allows, judged by
+    the last; after about `seconds` the search ends with what it has, to be continued from where it stands.
+    """
+    condition, values = wanted.conditions(models, thresholds)
+    source = JOINED if wanted.reads_texts else "results r"
+    table = "t" if wanted.reads_texts else "r"
+    query = f"""
+        SELECT {table}.row_no FROM {source}
+        WHERE {table}.job_id = %(job)s AND {table}.day = %(day)s
+          AND {table}.row_no > %(after)s AND {table}.row_no <= %(upto)s AND {condition}
+        ORDER BY 1 LIMIT %(limit)s
+    """
+    values |= {"job": job.id, "day": job.day}
+    deadline = time.monotonic() + seconds
+    size = FIRST_WINDOW_TEXTS if wanted.reads_texts else FIRST_WINDOW_RESULTS
+    found: list[int] = []
+    while after < job.rows_total and len(found) < limit:
+        began = time.monotonic()
+        upto = min(after + size, job.rows_total)
+        found += connection.exec_driver_sql(
+            query,
+            values | {"after": after, "upto": upto, "limit": limit - len(found)},
+        ).scalars()
+        left = deadline - time.monotonic()
+        affordable = left * (upto - after) / max(time.monotonic() - began, 1e-6)
+        after = found[-1] if len(found) == limit else upto
+        if left <= seconds / 5:
+            break
+        size = max(1, int(min(affordable, 8 * size)))
+    rows = connection.execute(
+        text(f"""
+            SELECT {_ROW} FROM {JOINED}
+            WHERE t.job_id = :job AND t.day = :day AND t.row_no = ANY(:rows) ORDER BY t.row_no
+        """),
+        {"job": job.id, "day": job.day, "rows": found},
+    )
+    return [_row(row) for row in rows], after
 
 
 # --- texts that were posted -----------------------------------------------------------------------------------------

@@ -1,13 +1,31 @@
-"""What a job's results say as a whole, counted by Postgres: shares of topics, histograms, pairs, failures."""
+"""What a job's results say as a whole: shares of topics, histograms, pairs, failures.
 
+Read from the running sums in `tallies`. What these do not know is counted by Postgres over the results: everything for
+a file that was computed before there were tallies, and who is assigned what under other thresholds.
+"""
+
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, text
 
+from jobs import tallies
+from jobs.filtering import real
 from jobs.records import Job, Model
+from jobs.tallies import BINS, Tally
 
-BINS = 20
+EXAMPLES = 5
+"""So many rows are named for each reason of failures, at most."""
+
+EXAMPLE_SECONDS = 0.06
+EXAMPLE_WINDOW = 50_000
+"""For about so long, so many results at a time, a job is searched for these rows."""
+
+TOPICS_A_COLUMN = 60
+"""So many topics are packed into one bigint when rows are grouped by what is assigned to them."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +39,14 @@ class TopicSummary:
 
 
 @dataclass(frozen=True)
+class Failures:
+    """The rows that failed for one reason, and the first of them, as far as they were found quickly."""
+
+    rows: int
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """A job as a whole. `pairs` counts the rows to which two topics are assigned together, by the two ids."""
 
@@ -29,72 +55,149 @@ class Summary:
     truncated: int
     topics: tuple[TopicSummary, ...]
     pairs: Mapping[tuple[str, str], int]
-    failures: Mapping[str, int]
+    failures: Mapping[str, Failures]
 
 
-def summarise(connection: Connection, job: Job, model: Model, thresholds: Mapping[str, float]) -> Summary:
-    """Count what is recorded of a job so far, in one pass over its results.
+def summarise(connection: Connection, job: Job, model: Model | None, thresholds: Mapping[str, float]) -> Summary:
+    """What is recorded of a job so far.
 
     `thresholds` replaces those of the model, by topic. Rows that another model made are left out: the topics of two
-    models need not be the same.
+    models need not be the same. Without a model, that is before any worker has begun, there are only failures. It must be the
+    first to use the transaction of `connection`.
     """
-    values = {
-        "job": job.id,
-        "day": job.day,
-        "model": model.id,
-        "thresholds": [thresholds.get(topic.id, topic.threshold) for topic in model.topics],
-        "bins": BINS,
-    }
-    patterns = connection.execute(
-        text("""
-            SELECT (SELECT array_agg(p >= t ORDER BY n)
-                    FROM unnest(probabilities, CAST(:thresholds AS real[])) WITH ORDINALITY AS one(p, t, n))
-                   AS assigned,
-                   count(*) AS rows, count(*) FILTER (WHERE truncated) AS truncated
-            FROM results WHERE job_id = :job AND day = :day AND model_id = :model AND probabilities IS NOT NULL
-            GROUP BY 1
-        """),
-        values,
-    ).all()
-    bins = connection.execute(
-        text("""
-            SELECT n, least(floor(p * :bins)::int, :bins - 1) AS bin, count(*) AS rows, sum(p)::float AS total
-            FROM results, unnest(probabilities) WITH ORDINALITY AS one(p, n)
-            WHERE job_id = :job AND day = :day AND model_id = :model AND probabilities IS NOT NULL
-            GROUP BY 1, 2
-        """),
-        values,
-    ).all()
-    failures = connection.execute(
-        text("""
-            SELECT error_code, count(*) AS rows FROM results
-            WHERE job_id = :job AND day = :day AND error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
-        """),
-        values,
-    ).all()
-    computed = sum(pattern.rows for pattern in patterns)
+    # One snapshot for all queries, so that the figures of a running job belong together.
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    failures = _failures(connection, job)
+    if model is None:
+        return Summary(0, 0, 0, (), {}, failures)
+    limits = np.array([thresholds.get(topic.id, topic.threshold) for topic in model.topics], dtype=np.float32)
+    tally = tallies.read(connection, job.id, model.id) or _count_all(connection, job, model, limits)
+    if not np.array_equal(tally.thresholds, limits):
+        tally = _assign_anew(connection, job, model, limits, tally)
     names = [topic.id for topic in model.topics]
-    topics = []
-    for number, name in enumerate(names):
-        mine = {row.bin: row for row in bins if row.n == number + 1}
-        topics.append(
+    together = tally.assigned_together.tolist()
+    return Summary(
+        computed=tally.computed,
+        none_assigned=tally.none_assigned,
+        truncated=tally.truncated,
+        topics=tuple(
             TopicSummary(
                 name,
-                sum(pattern.rows for pattern in patterns if pattern.assigned[number]),
-                sum(row.total for row in mine.values()) / computed if computed else None,
-                tuple(mine[bin_].rows if bin_ in mine else 0 for bin_ in range(BINS)),
-            ),
-        )
-    pairs = {}
-    for first, name in enumerate(names):
-        for second in range(first + 1, len(names)):
-            both = sum(pattern.rows for pattern in patterns if pattern.assigned[first] and pattern.assigned[second])
-            pairs[name, names[second]] = both
-    return Summary(
-        computed=computed,
-        none_assigned=sum(pattern.rows for pattern in patterns if not any(pattern.assigned)),
-        truncated=sum(pattern.truncated for pattern in patterns),
-        topics=tuple(topics),
-        pairs=pairs,
-        failures={row.error_code: row.rows for row in failures},
+                together[number][number],
+                float(tally.probability_sums[number]) / tally.computed if tally.computed else None,
+                tuple(tally.histogram[number].tolist()),
+            )
+            for number, name in enumerate(names)
+        ),
+        pairs={
+            (name, names[second]): together[first][second]
+            for first, name in enumerate(names)
+            for second in range(first + 1, len(names))
+        },
+        failures=failures,
     )
+
+
+_MINE = "job_id = :job AND day = :day AND model_id = :model AND probabilities IS NOT NULL"
+
+
+def _count_all(connection: Connection, job: Job, model: Model, limits: npt.NDArray[np.float32]) -> Tally:
+    """A tally by one pass over the results, or rather two: bins and sums, then what is assigned."""
+    topics = len(model.topics)
+    empty = Tally(
+        thresholds=limits,
+        computed=0,
+        truncated=0,
+        none_assigned=0,
+        probability_sums=np.zeros(topics),
+        histogram=np.zeros((topics, BINS), dtype=np.int64),
+        assigned_together=np.zeros((topics, topics), dtype=np.int64),
+    )
+    counted = connection.execute(
+        text(f"""
+            SELECT n, least(floor(p * :bins)::int, :bins - 1) AS bin, count(*) AS rows, sum(p::float8) AS total
+            FROM results, unnest(probabilities) WITH ORDINALITY AS one(p, n) WHERE {_MINE} GROUP BY 1, 2
+        """),
+        {"job": job.id, "day": job.day, "model": model.id, "bins": BINS},
+    )
+    for n, bin_, rows, total in counted:
+        empty.histogram[n - 1, bin_] += rows
+        empty.probability_sums[n - 1] += total
+    return _assign_anew(connection, job, model, limits, empty)
+
+
+def _assign_anew(
+    connection: Connection,
+    job: Job,
+    model: Model,
+    limits: npt.NDArray[np.float32],
+    tally: Tally,
+) -> Tally:
+    """The same tally with everything that does not follow from the probabilities alone counted by `limits`.
+
+    Rows are grouped by the set of their topics, packed into the bits of a number: a group for each set that occurs, in
+    one pass and without anything made for a row.
+    """
+    bits = [
+        f"CASE WHEN probabilities[{number + 1}] >= {real(limit)} THEN {1 << number % TOPICS_A_COLUMN} ELSE 0 END"
+        for number, limit in enumerate(limits.tolist())
+    ]
+    columns = [f"({' + '.join(bits[at : at + TOPICS_A_COLUMN])})" for at in range(0, len(bits), TOPICS_A_COLUMN)]
+    groups = connection.execute(
+        text(f"""
+            SELECT ARRAY[{", ".join(f"{column}::bigint" for column in columns)}] AS assigned,
+                   count(*) AS rows, count(*) FILTER (WHERE truncated) AS truncated
+            FROM results WHERE {_MINE} GROUP BY {", ".join(columns)}
+        """),
+        {"job": job.id, "day": job.day, "model": model.id},
+    ).all()
+    sets = np.array(
+        [
+            [group.assigned[n // TOPICS_A_COLUMN] >> n % TOPICS_A_COLUMN & 1 for n in range(len(limits))]
+            for group in groups
+        ],
+        dtype=np.int64,
+    ).reshape(len(groups), len(limits))
+    rows = np.array([group.rows for group in groups], dtype=np.int64)
+    return replace(
+        tally,
+        thresholds=limits,
+        computed=int(rows.sum()),
+        truncated=sum(group.truncated for group in groups),
+        none_assigned=int(rows[~sets.any(axis=1)].sum()),
+        assigned_together=(sets * rows[:, None]).T @ sets,
+    )
+
+
+def _failures(connection: Connection, job: Job) -> dict[str, Failures]:
+    """How many rows failed for each reason, the most frequent first, with the numbers of a few."""
+    counts = connection.execute(
+        text("SELECT key, value::int FROM jobs, jsonb_each_text(failures) WHERE id = :job ORDER BY 2 DESC, 1"),
+        {"job": job.id},
+    ).all()
+    missing = {code: min(rows, EXAMPLES) for code, rows in counts}
+    examples: dict[str, list[int]] = {code: [] for code in missing}
+    deadline = time.monotonic() + EXAMPLE_SECONDS
+    after = 0
+    while any(missing.values()) and after < job.rows_total and (after == 0 or time.monotonic() < deadline):
+        found = connection.execute(
+            text("""
+                SELECT error_code, (array_agg(row_no ORDER BY row_no))[1:CAST(:most AS integer)] FROM results
+                WHERE job_id = :job AND day = :day AND row_no > :after AND row_no <= :upto
+                  AND error_code = ANY(:codes)
+                GROUP BY 1
+            """),
+            {
+                "job": job.id,
+                "day": job.day,
+                "after": after,
+                "upto": after + EXAMPLE_WINDOW,
+                "codes": [code for code, rows in missing.items() if rows],
+                "most": EXAMPLES,
+            },
+        )
+        for code, numbers in found:
+            examples[code] += numbers[: missing[code]]
+            missing[code] -= len(numbers[: missing[code]])
+        after += EXAMPLE_WINDOW
+    return {code: Failures(rows, tuple(examples[code])) for code, rows in counts}

@@ -155,7 +155,7 @@ def read(connection: Connection, job_id: UUID, model_id: int) -> Tally | None:
     row = connection.execute(
         text("""
             SELECT tallies.* FROM tallies JOIN jobs ON jobs.id = job_id
-            WHERE job_id = :job AND model_id = :model AND rows_succeeded =
+            WHERE job_id = :job AND tallies.model_id = :model AND rows_succeeded =
                   (SELECT sum(computed) FROM tallies AS every WHERE every.job_id = jobs.id)
         """),
         {"job": job_id, "model": model_id},

@@ -85,7 +85,7 @@ def read_thresholds(text: str | None, model: Model | None) -> dict[str, float]:
                 "thresholds",
                 "invalid_thresholds",
                 f"{part.strip()!r} is not topic:number with a number from 0 to 1 and a topic of "
-                f"{', '.join(sorted(known))}.",
+                f"{', '.join(sorted(known)) or 'a model, and no model has begun on this file yet'}.",
             )
         found[name] = value
     return found

@@ -1,4 +1,4 @@
-"""What is done with a file besides uploading and reading it: a look before it is stored, a summary, a second try."""
+"""What is done with a file besides uploading and reading it: a look before it is stored, a second try."""
 
 from functools import partial
 from itertools import islice
@@ -12,11 +12,11 @@ from api.context import OWNER, Context, context
 from api.files import Limits, open_file
 from api.problems import ProblemError, bad_input
 from api.represent import job_resource
-from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
+from api.resources.common import documented, fingerprint_of, idempotency, json_response
 from api.resources.jobs import FILE_BODY, PATH, expires_at, layout_of
-from api.shapes import IdPath, JobOut, PreviewOut, RerunIn, SummaryOut, ThresholdsQuery
+from api.shapes import IdPath, JobOut, PreviewOut, RerunIn
 from api.uploads import receive
-from jobs import fleet, reading, retrying, summing
+from jobs import fleet, reading, retrying
 from jobs.database import transaction
 from jobs.records import Model, parse_job_id
 
@@ -58,41 +58,6 @@ def preview() -> Response:
     ]
     errors = [{"row": row["row"], **row["error"]} for row in shown if row["error"]]
     return json_response(layout_of(reader) | {"rows": shown, "errors": errors})
-
-
-@blueprint.get(
-    f"{PATH}/<id>/summary",
-    summary="A file as a whole: shares of topics, histograms, pairs, failures",
-    responses=documented(404, 409, s200=SummaryOut),
-)
-def summary(path: IdPath, query: ThresholdsQuery) -> Response:
-    ctx = context()
-    with transaction(ctx.engine) as connection:
-        job = reading.get_job(connection, OWNER, parse_job_id(path.id))
-    model = ctx.models.by_id(job.model_id)
-    if model is None:
-        raise ProblemError(409, "no_model", "No worker has begun on this file yet; there is nothing to sum up.")
-    with transaction(ctx.engine) as connection:
-        found = summing.summarise(connection, job, model, read_thresholds(query.thresholds, model))
-    return json_response(
-        {
-            "model": model.label,
-            "computed": found.computed,
-            "none_assigned": found.none_assigned,
-            "truncated": found.truncated,
-            "topics": [
-                {
-                    "topic": topic.topic,
-                    "assigned": topic.assigned,
-                    "mean_probability": None if topic.mean_probability is None else round(topic.mean_probability, 6),
-                    "histogram": list(topic.histogram),
-                }
-                for topic in found.topics
-            ],
-            "pairs": [{"topics": list(pair), "rows": rows} for pair, rows in found.pairs.items()],
-            "failures": [{"code": code, "rows": rows} for code, rows in found.failures.items()],
-        },
-    )
 
 
 @blueprint.post(

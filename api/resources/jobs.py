@@ -1,9 +1,8 @@
-"""`/jobs`: files of posts, how far they are, and their results."""
+"""`/jobs`: files of posts, and how far they are. Their results are in `api.resources.results`."""
 
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -14,18 +13,17 @@ from werkzeug.wrappers import Response as BaseResponse
 from api.context import OWNER, Context, context
 from api.files import ByteStream, FileReader, FileRow, Limits, open_file
 from api.incoming import Hashed
-from api.problems import ProblemError, bad_input
-from api.represent import cursor, job_resource, page, read_cursor, result_row, when
-from api.resources.common import documented, fingerprint_of, idempotency, json_response, read_thresholds
-from api.shapes import ExportQuery, IdPath, JobOut, JobsOut, JobsQuery, ResultsOut, ResultsQuery
+from api.problems import bad_input
+from api.represent import cursor, job_resource, page, read_cursor, when
+from api.resources.common import documented, fingerprint_of, idempotency, json_response
+from api.shapes import IdPath, JobOut, JobsOut, JobsQuery
 from api.uploads import Upload, receive
-from jobs import ending, exporting, fleet, reading, store
+from jobs import ending, fleet, reading, store
 from jobs.database import transaction
-from jobs.records import Idempotency, Job, Model, NewJob, NewText, parse_job_id
+from jobs.records import Idempotency, Job, NewJob, NewText, parse_job_id
 from jobs.states import TERMINAL_STATES, JobKind, JobState, Lane
 
 PATH = "/api/v1/jobs"
-MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson", "json": "application/json"}
 
 blueprint = APIBlueprint("jobs", __name__, abp_tags=[Tag(name="Files", description="Files of posts")])
 
@@ -152,62 +150,6 @@ def delete(path: IdPath) -> Response:
     return Response(status=204)
 
 
-@blueprint.get(
-    f"{PATH}/<id>/results",
-    summary="A page of rows in file order",
-    responses=documented(404, s200=ResultsOut),
-)
-def results(path: IdPath, query: ResultsQuery) -> Response:
-    ctx = context()
-    job = _job(ctx, path.id)
-    model = ctx.models.by_id(job.model_id)
-    thresholds = read_thresholds(query.thresholds, model)
-    place = read_cursor(query.cursor, int)
-    with transaction(ctx.engine) as connection:
-        rows = reading.page_of_rows(connection, job, after=place[0] if place else 0, limit=query.limit + 1)
-    following = None
-    if len(rows) > query.limit:
-        rows = rows[: query.limit]
-        following = cursor(rows[-1].row_no)
-    items = [result_row(row, job, ctx.models.by_id(row.model_id), thresholds) for row in rows]
-    more = f"&thresholds={quote(query.thresholds)}" if query.thresholds else ""
-    return json_response(page(items, f"{PATH}/{path.id}/results", following, query.limit, more))
-
-
-@blueprint.get(
-    f"{PATH}/<id>/results.csv",
-    summary="All rows as CSV",
-    responses=documented(404, s200={"content": {"text/csv": {"schema": {"type": "string"}}}}),
-)
-def results_csv(path: IdPath, query: ExportQuery) -> Response:
-    ctx, job, model = _exported(path.id)
-    thresholds = read_thresholds(query.thresholds, model)
-    blocks = exporting.export_csv(ctx.engine, job, model, thresholds=thresholds, defuse=not query.raw)
-    return _stream(job, "csv", chain([b"\xef\xbb\xbf"], blocks) if query.bom else blocks)
-
-
-@blueprint.get(
-    f"{PATH}/<id>/results.ndjson",
-    summary="All rows as NDJSON",
-    responses=documented(404, s200={"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}),
-)
-def results_ndjson(path: IdPath, query: ExportQuery) -> Response:
-    ctx, job, model = _exported(path.id)
-    thresholds = read_thresholds(query.thresholds, model)
-    return _stream(job, "ndjson", exporting.export_ndjson(ctx.engine, job, model, thresholds=thresholds))
-
-
-@blueprint.get(
-    f"{PATH}/<id>/results.json",
-    summary="All rows as a JSON array",
-    responses=documented(404, s200={"content": {"application/json": {"schema": {"type": "array"}}}}),
-)
-def results_json(path: IdPath, query: ExportQuery) -> Response:
-    ctx, job, model = _exported(path.id)
-    thresholds = read_thresholds(query.thresholds, model)
-    return _stream(job, "json", exporting.export_json(ctx.engine, job, model, thresholds=thresholds))
-
-
 def _job(ctx: Context, job_id: str) -> Job:
     with transaction(ctx.engine) as connection:
         return reading.get_job(connection, OWNER, parse_job_id(job_id))
@@ -223,16 +165,6 @@ def expires_at(ctx: Context, job: Job) -> str | None:
     if not days:
         return None
     return when(datetime.combine(job.day + timedelta(days=days + 1), datetime.min.time(), job.created_at.tzinfo))
-
-
-def _exported(job_id: str) -> tuple[Context, Job, Model]:
-    """What an export needs. While no worker has ever registered a model there are no columns to write: 409."""
-    ctx = context()
-    job = _job(ctx, job_id)
-    model = ctx.models.by_id(job.model_id)
-    if model is None:
-        raise ProblemError(409, "no_model", "No worker has begun on this file yet; there is nothing to download.")
-    return ctx, job, model
 
 
 def _states(text: str | None) -> list[JobState]:
@@ -288,15 +220,3 @@ def _idempotency(received: Upload) -> tuple[ByteStream, Idempotency | None]:
     path = request.path
     hashed = Hashed(received.stream)
     return hashed, idempotency(lambda: fingerprint_of(path, described, mapped, hashed.hexdigest()))
-
-
-def _stream(job: Job, extension: str, blocks: Iterator[bytes]) -> Response:
-    """Stream an export. The first block is made before the status is sent, so that a query that fails is a 503."""
-    started = chain([next(blocks)], blocks)
-    name = f"{(job.filename or 'posts').rsplit('.', 1)[0]}.rubrika.{extension}"
-    ascii_name = "".join(c if c.isascii() and (c.isalnum() or c in "-_. ") else "_" for c in name)
-    response = Response(started, content_type=MEDIA_TYPES[extension])
-    response.headers["Content-Disposition"] = (
-        f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
-    )
-    return response

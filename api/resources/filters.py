@@ -1,0 +1,53 @@
+"""Parameters that say which rows of a file are asked for, and assignments anew, as they stand in the address."""
+
+from urllib.parse import urlencode
+
+from api.problems import bad_input
+from api.shapes import RowsQuery
+from jobs.filtering import RowFilter, RowStatus
+from jobs.records import Model
+
+NONE = "none"
+"""`assigned=none`: the rows that are on none of the topics."""
+
+
+def read_filter(query: RowsQuery, model: Model | None) -> RowFilter:
+    """The filter of a request. `model` is that of the job, whose topics may be named; None before it has one.
+
+    Raises a problem (422) for a topic that is not known, a range without a topic, and words that no text can hold.
+    """
+    if query.topic is None and (query.min_probability is not None or query.max_probability is not None):
+        name = "min_probability" if query.min_probability is not None else "max_probability"
+        raise bad_input(name, "topic_missing", "A range of probabilities needs the topic that it is meant for: topic=.")
+    if query.topic is not None:
+        _check("topic", query.topic, model)
+    assigned = None
+    if query.assigned is not None:
+        names = [name.strip() for name in query.assigned.replace(",", ";").split(";")]
+        assigned = () if names == [NONE] else tuple(dict.fromkeys(names))
+        for name in assigned:
+            _check("assigned", name, model)
+    if query.q is not None and "\x00" in query.q:
+        raise bad_input("q", "invalid_characters", "No text holds a NUL character.")
+    return RowFilter(
+        topic=query.topic,
+        min_probability=query.min_probability,
+        max_probability=query.max_probability,
+        assigned=assigned,
+        words=tuple((query.q or "").split()),
+        status=RowStatus(query.status) if query.status else None,
+    )
+
+
+def repeated(query: RowsQuery) -> str:
+    """The parameters of `query` but its place, to be added to the address of the next page."""
+    given = query.model_dump(exclude={"cursor", "limit"}, exclude_none=True)
+    return "&" + urlencode(given) if given else ""
+
+
+def _check(pointer: str, topic: str, model: Model | None) -> None:
+    known = [item.id for item in model.topics] if model else []
+    if topic in known:
+        return
+    listed = f"Its topics are {', '.join(known)}." if known else "No model has begun on this file yet, so it has none."
+    raise bad_input(pointer, "unknown_topic", f"The file has no topic {topic!r}. {listed}")
