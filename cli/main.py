@@ -10,6 +10,7 @@ import click
 
 from cli.data_commands import data
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
+from cli.predict_command import predict
 from cli.up_command import up
 from jobs.errors import RubrikaError
 from jobs.settings import Settings
@@ -101,6 +102,7 @@ def _with_servers() -> Settings:
 
 main.add_command(up)
 main.add_command(data)
+main.add_command(predict)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 
