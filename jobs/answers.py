@@ -12,6 +12,8 @@ from itertools import chain
 
 from sqlalchemy import Connection, text
 
+from jobs.copying import real_array
+
 DIGEST_BYTES = 16
 TRIM_LOCK = 0x52554241
 TRIM_ROWS = 20_000
@@ -33,20 +35,17 @@ def look_up(connection: Connection, model_id: int, digests: Sequence[bytes]) -> 
     if not digests:
         return {}
     # One value for all digests: a list would be as many literals for Postgres to parse, which costs more than looking
-    # them up.
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(
-            """
-            SELECT n, probabilities, truncated, used_on < current_date
-            FROM generate_series(0, %(last)s) AS n
-            JOIN answers ON model_id = %(model)s AND digest = substr(%(digests)s, n * 16 + 1, 16)
-            """,
-            {"last": len(digests) - 1, "model": model_id, "digests": b"".join(digests)},
-        )
-        return {digests[n]: Answer(*answer) for n, *answer in cursor.fetchall()}
-    finally:
-        cursor.close()
+    # them up. OFFSET keeps Postgres from reading the whole cache for a join: each is one look into the primary key.
+    rows = connection.exec_driver_sql(
+        """
+        SELECT n, probabilities, truncated, used_on < current_date
+        FROM generate_series(0, %(last)s) AS n,
+        LATERAL (SELECT * FROM answers
+                 WHERE model_id = %(model)s AND digest = substr(%(digests)s, n * 16 + 1, 16) OFFSET 0) AS its
+        """,
+        {"last": len(digests) - 1, "model": model_id, "digests": b"".join(digests)},
+    )
+    return {digests[n]: Answer(*answer) for n, *answer in rows}
 
 
 def remember(connection: Connection, model_id: int, computed: Mapping[bytes, Answer]) -> None:
@@ -56,33 +55,26 @@ def remember(connection: Connection, model_id: int, computed: Mapping[bytes, Ans
     digests = sorted(computed)
     answers = [computed[digest] for digest in digests]
     topics = len(answers[0].probabilities)
-    flat = ",".join(["%.9g"] * (len(answers) * topics)) % tuple(
-        chain.from_iterable(answer.probabilities for answer in answers)
+    # Workers that learn the same texts at once put them in by the order of their digests, so that each waits for those
+    # before it and no two for each other.
+    connection.exec_driver_sql(
+        """
+        INSERT INTO answers (model_id, digest, probabilities, truncated)
+        SELECT %(model)s, substr(%(digests)s, n * 16 + 1, 16),
+               (%(flat)s::real[])[n * %(topics)s + 1 : (n + 1) * %(topics)s],
+               get_byte(%(truncated)s, n) = 1
+        FROM generate_series(0, %(last)s) AS n ORDER BY n
+        ON CONFLICT DO NOTHING
+        """,
+        {
+            "model": model_id,
+            "digests": b"".join(digests),
+            "flat": real_array(list(chain.from_iterable(answer.probabilities for answer in answers))),
+            "topics": topics,
+            "truncated": bytes(answer.truncated for answer in answers),
+            "last": len(answers) - 1,
+        },
     )
-    cursor = connection.connection.cursor()
-    try:
-        # Workers that learn the same texts at once put them in by the order of their digests, so that each waits for
-        # those before it and none for each other.
-        cursor.execute(
-            """
-            INSERT INTO answers (model_id, digest, probabilities, truncated)
-            SELECT %(model)s, substr(%(digests)s, n * 16 + 1, 16),
-                   (%(flat)s::real[])[n * %(topics)s + 1 : (n + 1) * %(topics)s],
-                   substr(%(truncated)s, n + 1, 1) = 't'
-            FROM generate_series(0, %(last)s) AS n ORDER BY n
-            ON CONFLICT DO NOTHING
-            """,
-            {
-                "model": model_id,
-                "digests": b"".join(digests),
-                "flat": f"{{{flat}}}",
-                "topics": topics,
-                "truncated": "".join("t" if answer.truncated else "f" for answer in answers),
-                "last": len(answers) - 1,
-            },
-        )
-    finally:
-        cursor.close()
 
 
 def refresh(connection: Connection, model_id: int, digests: Sequence[bytes]) -> None:

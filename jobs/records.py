@@ -184,6 +184,7 @@ class Job:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    rows_cached: int = 0
     rows_per_second: float | None = None
     queue_position: int = 0
 

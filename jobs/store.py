@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import accumulate
+from operator import itemgetter
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -262,30 +263,26 @@ def claim(
 
 def read_texts(connection: Connection, claimed: Claim) -> list[ClaimedText]:
     """The texts of the claimed chunks that a model can read, by chunk and row."""
-    # The driver's own rows, which cost half of SQLAlchemy's, and of each what its chunk does not say. OFFSET keeps
-    # Postgres from joining the ranges with all texts of the day: each is one look into the primary key.
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(
-            """
-            SELECT n, row_no, doc_text, image2text, speech2text
-            FROM unnest(%(jobs)s::uuid[], %(days)s::date[], %(firsts)s::integer[], %(counts)s::integer[])
-                WITH ORDINALITY AS mine(job, of_day, first, count, n),
-            LATERAL (SELECT row_no, doc_text, image2text, speech2text FROM texts
-                     WHERE job_id = job AND day = of_day AND row_no >= first AND row_no < first + count
-                       AND error_code IS NULL ORDER BY row_no OFFSET 0) AS its
-            """,
-            {
-                "jobs": [str(chunk.job_id) for chunk in claimed.chunks],
-                "days": [chunk.day for chunk in claimed.chunks],
-                "firsts": [chunk.first_row for chunk in claimed.chunks],
-                "counts": [chunk.row_count for chunk in claimed.chunks],
-            },
-        )
-        of = [(chunk.job_id, chunk.day) for chunk in claimed.chunks]
-        return [ClaimedText(*of[n - 1], *row) for n, *row in sorted(cursor.fetchall())]
-    finally:
-        cursor.close()
+    of = [(chunk.job_id, chunk.day) for chunk in claimed.chunks]
+    # What its chunk says already is not read again with each text. OFFSET keeps Postgres from joining the ranges with
+    # all texts of the day: each is one look into the primary key.
+    rows = connection.exec_driver_sql(
+        """
+        SELECT n, row_no, doc_text, image2text, speech2text
+        FROM unnest(%(jobs)s::uuid[], %(days)s::date[], %(firsts)s::integer[], %(counts)s::integer[])
+            WITH ORDINALITY AS mine(job, of_day, first, count, n),
+        LATERAL (SELECT row_no, doc_text, image2text, speech2text FROM texts
+                 WHERE job_id = job AND day = of_day AND row_no >= first AND row_no < first + count
+                   AND error_code IS NULL OFFSET 0) AS its
+        """,
+        {
+            "jobs": [chunk.job_id for chunk in claimed.chunks],
+            "days": [chunk.day for chunk in claimed.chunks],
+            "firsts": [chunk.first_row for chunk in claimed.chunks],
+            "counts": [chunk.row_count for chunk in claimed.chunks],
+        },
+    )
+    return [ClaimedText(*of[row[0] - 1], *row[1:]) for row in sorted(rows, key=itemgetter(0, 1))]
 
 
 def begin(connection: Connection, lease: UUID) -> bool:

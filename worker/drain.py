@@ -7,25 +7,26 @@ Between two batches of a chunk the worker looks for texts that somebody is waiti
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from jobs import store
+from jobs import answers, store
+from jobs.answers import Answer
 from jobs.bell import Bell
 from jobs.database import run
 from jobs.errors import UnavailableError
-from jobs.records import Claim, ClaimedText, Outcome
+from jobs.records import Claim, ClaimedText
 from jobs.settings import Settings
-from jobs.states import Lane, RowError
-from ml.classifier import Classifier, Predictions, Prepared
-from ml.posts import Post
+from jobs.states import Lane
+from ml.classifier import Classifier, Predictions
 from worker.heart import Heart
-from worker.memo import Known, Memo, key_of
+from worker.memo import Memo, key_of
+from worker.rate import CLAIM_SECONDS, INTERACTIVE_SECONDS, Rate
+from worker.work import Done, Work, done, post_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,23 +35,15 @@ SLICE_SECONDS = 60.0
 """After so long a drain rings for its own continuation, so that its message is acknowledged well within the broker's
 visibility timeout."""
 
-INTERACTIVE_CHUNKS = 32
-"""So many waiting requests are computed together."""
+MAX_CHUNKS = 32
+"""So many chunks at most are claimed at once."""
+
+LOOK_SECONDS = 0.02
+"""Between the batches of a claim the worker looks no more often than this for waiting requests: the batches of a quick
+network are over sooner than a look."""
 
 RECORD_SECONDS = 60.0
 """For so long a worker tries to record its work while Postgres is away; then the lease is left to expire."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A claim with its texts, ready for the network: those of `texts` that `known` has no answer for."""
-
-    claim: Claim
-    texts: list[ClaimedText]
-    keys: list[bytes]
-    known: Mapping[int, Known]
-    prepared: Prepared
-    begun: bool
 
 
 class Drain:
@@ -72,6 +65,8 @@ class Drain:
         self._model_id = model_id
         self._heart = heart
         self._memo = Memo()
+        self._rates = {lane: Rate() for lane in Lane}
+        self._look_due = 0.0
         self._stopping = threading.Event()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -95,21 +90,23 @@ class Drain:
                 if time.monotonic() > deadline:
                     self._bell.ring()
                     break
-                self._serve_waiting(beside_others=False)
+                served = self._serve_waiting(beside_others=False)
                 work = ahead.result() if ahead else None
                 work = work or self._take(Lane.BULK)
                 ahead = None
                 if work is None:
+                    if served:
+                        continue
                     break
                 if not work.claim.chunks[0].attempts:
-                    ahead = self._reader.submit(self._take, Lane.BULK, beside_others=True)
+                    ahead = self._reader.submit(self._take, Lane.BULK, beside=work)
                 elif recorded:
                     # A chunk that saw a death may well bring the next: nothing else is in hand when it is computed.
                     recorded.result()
-                predictions = self._compute(work, self._overtake)
+                found = self._compute(work, self._overtake)
                 if recorded:
                     recorded.result()
-                recorded = self._writer.submit(self._record, work, predictions)
+                recorded = self._writer.submit(self._record, work, found)
         except UnavailableError as error:
             log.warning("drain ends early: %s", error)
         finally:
@@ -143,6 +140,8 @@ class Drain:
 
     def _overtake(self) -> None:
         """Between two batches of a bulk chunk: whoever is waiting in front of a page goes first."""
+        if time.monotonic() < self._look_due:
+            return
         try:
             self._serve_waiting(beside_others=True)
         except UnavailableError as error:
@@ -150,31 +149,43 @@ class Drain:
         except Exception:
             # What is wrong with the text of one must not be held against the file of another.
             log.exception("serving waiting requests failed")
+        self._look_due = time.monotonic() + LOOK_SECONDS
 
-    def _serve_waiting(self, *, beside_others: bool) -> None:
-        while work := self._take(Lane.INTERACTIVE, beside_others=beside_others, begin=True):
-            try:
-                self._record(work, self._compute(work, None))
-            finally:
-                self._heart.drop(work.claim.lease)
+    def _serve_waiting(self, *, beside_others: bool) -> bool:
+        """Compute one claim of waiting requests, and no more, so that files go on however many come; whether there was
+        one."""
+        work = self._take(Lane.INTERACTIVE, beside_others=beside_others, begin=True)
+        if work is None:
+            return False
+        try:
+            self._record(work, self._compute(work, None))
+        finally:
+            self._heart.drop(work.claim.lease)
+        return True
 
     # --- one claim ----------------------------------------------------------------------------------------------
 
-    def _take(self, lane: Lane, *, beside_others: bool = False, begin: bool = False) -> Work | None:
+    def _take(
+        self, lane: Lane, *, beside: Work | None = None, beside_others: bool = False, begin: bool = False
+    ) -> Work | None:
         """Claim, read and tokenise; None when nothing waits. `begin` notes in the same step that computing begins.
 
         For a chunk that saw a death that is noted in any case, so that a text which kills while it is read or
-        tokenised runs out of attempts like one that kills the network.
+        tokenised runs out of attempts like one that kills the network. `beside` is the claim that is in work meanwhile.
         """
+        interactive = lane is Lane.INTERACTIVE
+        rows = self._rates[lane].rows_in(INTERACTIVE_SECONDS if interactive else CLAIM_SECONDS)
 
         def step(connection: Connection) -> tuple[Claim, list[ClaimedText], bool] | None:
             store.relaxed(connection)
             claimed = store.claim(
                 connection,
                 lane=lane,
-                limit=INTERACTIVE_CHUNKS if lane is Lane.INTERACTIVE else 1,
+                limit=MAX_CHUNKS if interactive else max(1, min(MAX_CHUNKS, rows // self._settings.chunk_rows)),
+                max_rows=rows,
                 lease_seconds=self._settings.lease_seconds,
-                beside_others=beside_others,
+                model_id=self._model_id,
+                beside_others=beside_others or beside is not None,
             )
             if claimed is None:
                 return None
@@ -188,25 +199,42 @@ class Drain:
             return None
         claimed, texts, begun = taken
         self._heart.hold(claimed.lease)
-        posts = [Post(text.doc_text, text.image2text, text.speech2text) for text in texts]
-        keys = [key_of(post) for post in posts]
-        known = {position: found for position, key in enumerate(keys) if (found := self._memo.get(key))}
-        fresh = [post for position, post in enumerate(posts) if position not in known]
         try:
-            return Work(claimed, texts, keys, known, self._classifier.prepare(fresh), begun)
+            return self._prepared(claimed, texts, begun, beside)
         except Exception:
             self._heart.drop(claimed.lease)
             self._in_transaction(lambda connection: store.expire(connection, claimed.lease))
             raise
 
-    def _compute(self, work: Work, between_batches: Callable[[], None] | None) -> Predictions | None:
-        """The probabilities of a claim; None when it is no longer ours or cannot be computed at all."""
+    def _prepared(self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None) -> Work:
+        """Sort out what is known and what is being computed, and tokenise the rest."""
+        keys = [key_of(text.doc_text, text.image2text, text.speech2text) for text in texts]
+        known = self._known(keys)
+        in_work = {beside.keys[position] for position in beside.fresh} if beside else frozenset()
+        new = [position for position in range(len(texts)) if position not in known]
+        fresh = [position for position in new if keys[position] not in in_work]
+        awaited = [position for position in new if keys[position] in in_work]
+        prepared = self._classifier.prepare([post_of(texts[position]) for position in fresh])
+        return Work(claimed, texts, keys, known, fresh, awaited, prepared, begun)
+
+    def _known(self, keys: list[bytes]) -> dict[int, Answer]:
+        """The answers that this drain remembers or that the cache holds, by position."""
+        known = {position: found for position, key in enumerate(keys) if (found := self._memo.get(key))}
+        asked = [key for position, key in enumerate(keys) if position not in known]
+        if self._settings.cache_rows and asked:
+            cached = self._in_transaction(lambda connection: answers.look_up(connection, self._model_id, asked))
+            if cached:
+                known |= {position: cached[key] for position, key in enumerate(keys) if key in cached}
+        return known
+
+    def _compute(self, work: Work, between_batches: Callable[[], None] | None) -> Done | None:
+        """What is found out of a claim; None when it is no longer ours or cannot be computed at all."""
         lease = work.claim.lease
         if not work.begun and not self._in_transaction(lambda connection: self._begin(connection, lease)):
             log.warning("lease %s was lost before its chunk was begun", lease)
             return None
         try:
-            return self._classifier.compute(work.prepared, between_batches)
+            return done(work, self._predictions(work, between_batches), self._memo)
         except Exception:
             # Not one bad text (the classifier sees to these) but the network as a whole. It counts as a death: after
             # three the chunk is split, so that whatever is wrong stays with as few texts as possible.
@@ -215,24 +243,42 @@ class Drain:
             self._in_transaction(lambda connection: store.expire(connection, lease))
             return None
 
+    def _predictions(
+        self, work: Work, between_batches: Callable[[], None] | None
+    ) -> list[tuple[list[int], Predictions]]:
+        """Run the network on what is not known: the fresh texts, and those awaited ones whose twin has failed."""
+        late = []
+        for position in work.awaited:
+            if found := self._memo.get(work.keys[position]):
+                work.known[position] = found
+            else:
+                late.append(position)
+        started = time.monotonic()
+        computed = [(list(work.fresh), self._classifier.compute(work.prepared, between_batches))]
+        if late:
+            prepared = self._classifier.prepare([post_of(work.texts[position]) for position in late])
+            computed.append((late, self._classifier.compute(prepared, between_batches)))
+        lane = Lane.INTERACTIVE if between_batches is None else Lane.BULK
+        self._rates[lane].note(len(work.fresh) + len(late), time.monotonic() - started)
+        return computed
+
     @staticmethod
     def _begin(connection: Connection, lease: UUID) -> bool:
         store.relaxed(connection)
         return store.begin(connection, lease)
 
-    def _record(self, work: Work, predictions: Predictions | None) -> None:
+    def _record(self, work: Work, found: Done | None) -> None:
         """Record the outcomes under the lease and wake who waits; repeats while Postgres is away for a moment."""
         lease = work.claim.lease
-        if predictions is None:
+        if found is None:
             self._heart.drop(lease)
             return
-        outcomes = self._outcomes(work, predictions)
         deadline = time.monotonic() + RECORD_SECONDS
         try:
             while True:
                 try:
                     settled = self._in_transaction(
-                        lambda connection: store.finish(connection, lease, self._model_id, outcomes),
+                        lambda connection: store.finish(connection, lease, self._model_id, found.outcomes),
                     )
                     break
                 except UnavailableError:
@@ -241,25 +287,22 @@ class Drain:
         finally:
             self._heart.drop(lease)
         self._bell.wake(settled)
+        if self._settings.cache_rows and (found.learned or found.stale):
+            self._remember(found)
+
+    def _remember(self, found: Done) -> None:
+        """Add to the cache. Whatever goes wrong with that, the results are recorded."""
+
+        def step(connection: Connection) -> None:
+            store.relaxed(connection)
+            answers.remember(connection, self._model_id, found.learned)
+            if found.stale:
+                answers.refresh(connection, self._model_id, found.stale)
+
+        try:
+            self._in_transaction(step)
+        except Exception as error:
+            log.warning("%d answers are not kept for later: %s", len(found.learned), error)
 
     def _in_transaction(self, step: Callable[[Connection], T]) -> T:
         return run(self._engine, step)
-
-    def _outcomes(self, work: Work, predictions: Predictions) -> list[Outcome]:
-        """The texts of a claim with what is known of them or was computed just now, which is remembered."""
-        probabilities = predictions.probabilities.tolist()
-        truncated = predictions.truncated.tolist()
-        outcomes = []
-        computed = 0
-        for position, text in enumerate(work.texts):
-            if found := work.known.get(position):
-                outcomes.append(Outcome(text, *found))
-                continue
-            failure = predictions.failures.get(computed)
-            if failure is None:
-                self._memo.put(work.keys[position], (probabilities[computed], truncated[computed]))
-                outcomes.append(Outcome(text, probabilities[computed], truncated[computed]))
-            else:
-                outcomes.append(Outcome(text, None, truncated[computed], RowError.MODEL_FAILED, failure))
-            computed += 1
-        return outcomes

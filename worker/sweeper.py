@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine
 
-from jobs import fleet, partitions, sweeping
+from jobs import answers, fleet, partitions, sweeping
 from jobs.bell import Bell
 from jobs.database import make_engine, run
 from jobs.errors import UnavailableError
@@ -25,16 +25,22 @@ DAYS_SECONDS = 600.0
 """How often partitions are made and dropped, and workers that are gone are forgotten."""
 
 
+TRIM_SECONDS = 60.0
+"""How often the cache of answers is looked at. While it has too many, some are removed with each sweep."""
+
+
 def run_sweeper(settings: Settings, stopping: threading.Event) -> None:
     """Sweep until `stopping` is set. Nothing that Postgres or Redis do ends it."""
     engine = make_engine(settings.database_url, pool_size=1, application="rubrika sweeper")
     bell = Bell(settings)
-    days_due = 0.0
+    days_due = trim_due = 0.0
     log.info("sweeper is ready")
     try:
         while not stopping.is_set():
             try:
                 sweep_once(engine, bell)
+                if time.monotonic() >= trim_due and not trim_answers(engine, settings.cache_rows):
+                    trim_due = time.monotonic() + TRIM_SECONDS
                 if time.monotonic() >= days_due:
                     keep_house(engine, settings.retention_days)
                     days_due = time.monotonic() + DAYS_SECONDS
@@ -60,6 +66,11 @@ def sweep_once(engine: Engine, bell: Bell) -> Sweep | None:
     if swept.waiting and bell.unheard() == 0:
         bell.ring(min(swept.waiting, max(1, run(engine, fleet.workers_alive))))
     return swept
+
+
+def trim_answers(engine: Engine, max_rows: int) -> int:
+    """Remove some of the answers that the cache has too many of; how many, 0 when it has none."""
+    return run(engine, partial(answers.trim, max_rows=max_rows))
 
 
 def keep_house(engine: Engine, retention_days: int) -> None:

@@ -1,11 +1,14 @@
 """A drain over a real database: what it computes, in which order, and what it leaves when it is stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
 
-from jobs import fleet, reading, store
+from jobs import answers, fleet, reading, store
+from jobs.answers import Answer
 from jobs.bell import Bell
 from jobs.database import make_engine, run
 from jobs.errors import UnavailableError
@@ -13,10 +16,13 @@ from jobs.records import NewJob, NewText, Topic
 from jobs.settings import Settings
 from jobs.states import JobKind, Lane
 from ml.classifier import Predictions
-from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared, expected
 from worker.drain import Drain
 from worker.heart import Heart
+from worker.memo import Memo, key_of
+from worker.rate import Rate
+
+TOPICS = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in FakeClassifier.info.topics]
 
 
 class Recorder(FakeClassifier):
@@ -47,10 +53,9 @@ def classifier() -> Recorder:
 
 @pytest.fixture
 def heart(engine: Engine, classifier: Recorder) -> Iterator[Heart]:
-    topics = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in classifier.info.topics]
     model = run(
         engine,
-        lambda c: fleet.register_model(c, name="fake", version="1", sha256="f" * 64, topics=topics, card={}),
+        lambda c: fleet.register_model(c, name="fake", version="1", sha256="f" * 64, topics=TOPICS, card={}),
     )
     heart = Heart(engine, worker="test", model_id=model, device="fake", lease_seconds=10)
     heart.start()
@@ -78,21 +83,105 @@ def add(engine: Engine, texts: Sequence[str], *, chunk_rows: int = 10, lane: Lan
     return run(engine, lambda c: reading.get_job(c, "me", job_id))
 
 
+def cached_rows(engine: Engine, job: reading.Job) -> int:
+    return run(engine, lambda c: reading.get_job(c, "me", job.id)).rows_cached
+
+
 def probabilities(engine: Engine, job: reading.Job) -> list[float]:
     rows = run(engine, lambda c: reading.page_of_rows(c, job, after=0, limit=1000))
     return [row.probabilities[0] for row in rows if row.probabilities]
 
 
-def test_a_repost_in_a_later_chunk_is_not_computed_again(engine: Engine, drain: Drain, classifier: Recorder) -> None:
-    texts = [f"пост {number}" for number in range(30)] + [f"пост {number}" for number in range(10)]
+def test_a_repost_is_computed_once_wherever_it_stands(engine: Engine, drain: Drain, classifier: Recorder) -> None:
+    """In the same chunk, in the next (which is read while the first is computed), in a later one, in a later job."""
+    first = [f"пост {number}" for number in range(10)]
+    texts = [*first, *first[:5], "новый", "новый", "новый", "новый", "ещё", *first]
     job = add(engine, texts)
     drain.run()
-    assert [len(chunk) for chunk in classifier.computed] == [10, 10, 10, 0]
+    computed = [value for claim in classifier.computed for value in dict.fromkeys(claim)]
+    assert sorted(computed) == sorted([*first, "новый", "ещё"])
     assert probabilities(engine, job) == pytest.approx([expected(value) for value in texts])
-    again = add(engine, texts[:10])
+    again = add(engine, [*first, "нигде"])
     drain.run()
-    assert len(classifier.computed[-1]) == 10
-    assert probabilities(engine, again) == pytest.approx([expected(value) for value in texts[:10]])
+    assert [value for claim in classifier.computed for value in claim][-1] == "нигде"
+    assert len([value for claim in classifier.computed for value in claim if value == "пост 0"]) == 1
+    assert probabilities(engine, again) == pytest.approx([expected(value) for value in [*first, "нигде"]])
+    assert [cached_rows(engine, one) for one in (job, again)] == [15, 10]
+
+
+def test_the_twin_of_a_text_that_failed_is_tried_by_itself(engine: Engine, drain: Drain, classifier: Recorder) -> None:
+    job = add(engine, ["!fail", *[f"пост {number}" for number in range(9)], "!fail", "другой"])
+    drain.run()
+    assert sum(claim.count("!fail") for claim in classifier.computed) == 2
+    assert len(probabilities(engine, job)) == 10
+    assert run(engine, lambda c: c.execute(text("SELECT count(*) FROM answers")).scalar_one()) == 10
+
+
+def test_without_a_cache_a_later_drain_computes_again(
+    settings: Settings, engine: Engine, classifier: Recorder, heart: Heart
+) -> None:
+    with closing(Bell(settings)) as bell:
+        bare = replace(settings, cache_rows=0)
+        drain = Drain(bare, engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
+        for _ in range(2):
+            add(engine, ["текст"])
+            drain.run()
+        drain.close()
+    assert classifier.computed == [["текст"], ["текст"]]
+
+
+def test_an_answer_of_another_model_is_none_of_ours(
+    settings: Settings, engine: Engine, drain: Drain, classifier: Recorder, heart: Heart
+) -> None:
+    other = run(
+        engine, lambda c: fleet.register_model(c, name="b", version="1", sha256="b" * 64, topics=TOPICS, card={})
+    )
+    run(engine, lambda c: answers.remember(c, other, {key_of("текст", "", ""): Answer([0.9, 0.9], False)}))
+    job = add(engine, ["текст"])
+    drain.run()
+    assert probabilities(engine, job) == pytest.approx([expected("текст")])
+
+
+def test_a_steady_stream_of_waiting_texts_does_not_keep_files_from_going_on(
+    engine: Engine, drain: Drain, classifier: Recorder
+) -> None:
+    job = add(engine, [f"файл {number}" for number in range(40)])
+    arrived = 0
+
+    def arrive() -> None:
+        nonlocal arrived
+        if run(engine, lambda c: reading.get_job(c, "me", job.id)).finished_at is None:
+            arrived += 1
+            add(engine, [f"срочно {arrived}"], lane=Lane.INTERACTIVE)
+
+    classifier.on_compute = arrive
+    drain.run()
+    done = run(engine, lambda c: reading.get_job(c, "me", job.id))
+    assert done.finished_at is not None
+    assert classifier.computed[0] == [f"файл {number}" for number in range(10)]
+    assert classifier.computed[1] == ["срочно 1"]
+
+
+def test_a_quick_worker_claims_several_chunks_at_once(engine: Engine, drain: Drain, classifier: Recorder) -> None:
+    add(engine, [f"пост {number}" for number in range(400)])
+    drain.run()
+    assert [len(claim) for claim in classifier.computed[:2]] == [10, 10]
+    assert max(len(claim) for claim in classifier.computed) > 100
+    assert sum(len(claim) for claim in classifier.computed) == 400
+
+
+def test_the_size_of_a_claim_follows_the_time_that_computing_takes() -> None:
+    rate = Rate()
+    assert rate.rows_in(2) == 1
+    rate.note(1000, 0.5)
+    assert rate.rows_in(2) == 4000
+    rate.note(1, 0.01)
+    assert rate.rows_in(2) > 3800
+    for _ in range(20):
+        rate.note(40, 1.0)
+    assert 75 <= rate.rows_in(2) <= 85
+    rate.note(0, 5.0)
+    assert 75 <= rate.rows_in(2) <= 85
 
 
 def test_a_text_that_failed_is_tried_again_where_it_stands_again(
@@ -159,11 +248,9 @@ def test_an_empty_queue_is_left_at_once(drain: Drain, classifier: Recorder) -> N
 
 
 def test_a_post_is_known_by_all_its_fields() -> None:
-    from worker.memo import Memo, key_of
-
-    keys = {key_of(post) for post in (Post("а", "б"), Post("аб"), Post("", "аб"), Post("а", "", "б"), Post("а", "б"))}
-    assert len(keys) == 4
+    posts = [("а", "б", ""), ("аб", "", ""), ("", "аб", ""), ("а", "", "б"), ("а", "б", "")]
+    assert len({key_of(*post) for post in posts}) == 4
     memo = Memo(max_texts=2)
     for number in range(3):
-        memo.put(bytes([number]), ([0.5], False))
+        memo.put(bytes([number]), Answer([0.5], False))
     assert [memo.get(bytes([number])) is None for number in range(3)] == [True, True, False]
