@@ -161,6 +161,7 @@ class RowsOut(BaseModel):
     succeeded: int
     failed: int
     queued: int
+    cached: int = Field(description="of those that succeeded, how many were known from an equal text seen before")
 
 
 class JobOut(BaseModel):

@@ -28,7 +28,7 @@ FIRST_WINDOW_RESULTS = 20_000
 """Rows of the first window of a search: some 20 ms of reading."""
 
 _JOB = """
-    id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_succeeded, rows_failed,
+    id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_succeeded, rows_failed, rows_cached,
     created_at, started_at, finished_at
 """
 _ROW = """
@@ -90,9 +90,14 @@ def _with_rate(connection: Connection, job: Job) -> Job:
         seconds = (job.finished_at - (job.started_at or job.created_at)).total_seconds()
         return replace(job, rows_per_second=done / seconds if seconds > 0 else None)
     if job.state is JobState.QUEUED:
+        # The jobs of which some part waits for an earlier turn than the first part of this one.
         ahead: int = connection.execute(
             text("""
-                SELECT count(*) FROM jobs WHERE id < :job AND kind = 'file' AND state IN ('queued', 'running')
+                SELECT count(DISTINCT other.job_id)
+                FROM (SELECT lane, turn FROM chunks WHERE job_id = :job AND state = 'queued'
+                      ORDER BY first_row LIMIT 1) AS mine
+                JOIN chunks AS other ON other.state = 'queued' AND other.lane = mine.lane
+                    AND (other.turn, other.job_id) < (mine.turn, :job)
             """),
             {"job": job.id},
         ).scalar_one()

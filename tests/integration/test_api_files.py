@@ -24,7 +24,7 @@ def test_a_file_goes_in_and_comes_back_whole(client: FlaskClient, worker: Worker
     read = client.get(job["links"]["self"])
     done = read.get_json()
     assert (done["status"], done["progress"], done["eta_seconds"]) == ("succeeded", 1.0, 0)
-    assert done["rows"] == {"total": 3, "succeeded": 3, "failed": 0, "queued": 0}
+    assert done["rows"] == {"total": 3, "succeeded": 3, "failed": 0, "queued": 0, "cached": 0}
     assert client.get(job["links"]["self"], headers={"If-None-Match": read.headers["ETag"]}).status_code == 304
 
     text = client.get(job["links"]["csv"]).data.decode("utf-8-sig")
