@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench bench-files train-deps train evaluate screenshots pins clean
+.PHONY: help up test test-long lint format bench bench-files train-deps train evaluate screenshots pins clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,13 @@ up: .venv/.default ## Install what is needed and start Rubrika on this machine; 
 
 test: .venv/.dev ## Run all tests: unit, integration (real servers) and e2e (real processes and a browser)
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e $(ARGS)
+
+# The seed of what is random in them; the one that is printed repeats a run.
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+test-long: .venv/.dev ## Kill, freeze, wipe and drop for half an hour, at random: make test-long SEED=...
+	@echo "SEED=$(SEED)"
+	@SEED=$(SEED) $(BIN)/python -m pytest tests -m long --hypothesis-seed=$(SEED) -s $(ARGS)
 
 lint: .venv/.dev ## Check style, types and the arrows of imports
 	@$(BIN)/ruff check .

@@ -89,16 +89,17 @@ class Service:
         self.wait_ready()
 
     def wait_ready(self, timeout: float = 90) -> None:
+        """Wait until a text would be computed. Fails at once when a process gives up by itself."""
         wait_until(
-            lambda: self.get("/readyz").status == 200 or self._ended(),
+            lambda: self.get("/readyz").status == 200 or self._gave_up(),
             timeout,
             what="the service to be ready",
             every=0.1,
         )
-        assert not self._ended(), f"a process ended at its start\n{self.tails()}"
+        assert not self._gave_up(), f"a process ended at its start\n{self.tails()}"
 
-    def _ended(self) -> bool:
-        return all(process.poll() is not None for process in self.processes)
+    def _gave_up(self) -> bool:
+        return any(process.poll() not in {None, 0, -signal.SIGKILL} for process in self.processes)
 
     def call(
         self,
