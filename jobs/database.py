@@ -20,8 +20,11 @@ GONE_SQLSTATES = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", "53400"
 """The server is being shut down, restarted or is out of connections, memory or disk."""
 
 
-def make_engine(database_url: str, *, pool_size: int, application: str) -> Engine:
-    """An engine with a bounded pool; nothing connects yet. `application` is the name shown in pg_stat_activity."""
+def make_engine(database_url: str, *, pool_size: int, application: str, idle_seconds: float = 600) -> Engine:
+    """An engine with a bounded pool; nothing connects yet. `application` is the name shown in pg_stat_activity.
+
+    A process that hangs in the middle of a transaction keeps what it has locked for `idle_seconds`.
+    """
     url: URL = make_url(database_url)
     return create_engine(
         url,
@@ -36,8 +39,10 @@ def make_engine(database_url: str, *, pool_size: int, application: str) -> Engin
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            # A long COPY keeps sending; only an idle transaction, which is a bug or a lost host, is ended.
-            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=600000",
+            # A long COPY keeps sending; only an idle transaction, which is a bug or a process that hangs, is ended. The
+            # keepalives are those of the server, which else keeps the locks of a host that was lost for two hours.
+            "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={idle_seconds * 1000:.0f} "
+            "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
         },
     )
 

@@ -51,7 +51,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     `load` makes the classifier; tests give one that misbehaves on purpose.
     """
     classifier = load(settings)
-    engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker")
+    engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker", idle_seconds=10)
     model_id = _register(engine, classifier)
     heart = Heart(
         engine,

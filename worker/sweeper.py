@@ -31,7 +31,7 @@ TRIM_SECONDS = 60.0
 
 def run_sweeper(settings: Settings, stopping: threading.Event) -> None:
     """Sweep until `stopping` is set. Nothing that Postgres or Redis do ends it."""
-    engine = make_engine(settings.database_url, pool_size=1, application="rubrika sweeper")
+    engine = make_engine(settings.database_url, pool_size=1, application="rubrika sweeper", idle_seconds=10)
     bell = Bell(settings)
     days_due = trim_due = 0.0
     log.info("sweeper is ready")

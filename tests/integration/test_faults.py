@@ -243,3 +243,16 @@ def test_twenty_who_cancel_at_once_all_succeed(engine: Engine) -> None:
         for future in [pool.submit(cancel) for _ in range(20)]:
             future.result()
     assert job_of(engine, job.id).state is JobState.CANCELLED
+
+
+def test_a_process_that_hangs_in_a_transaction_does_not_keep_its_locks(engine: Engine, settings: Settings) -> None:
+    """A worker that is frozen while it records would else hold its job against all others for ten minutes."""
+    job = add(engine, ["a"])
+    hanging = make_engine(settings.database_url, pool_size=1, application="hanging", idle_seconds=0.2)
+    lock = text("SELECT state FROM jobs WHERE id = :job FOR UPDATE")
+    with pytest.raises(UnavailableError), transaction(hanging) as connection:
+        connection.execute(lock, {"job": job.id})
+        # Waits for the lock, and gets it when the server has ended the other.
+        run(engine, lambda c: c.execute(lock, {"job": job.id}).one())
+        connection.execute(lock, {"job": job.id})
+    hanging.dispose()
