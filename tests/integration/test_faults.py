@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from jobs import ending, fleet, reading, store, sweeping
 from jobs.bell import Bell
@@ -250,9 +250,13 @@ def test_a_process_that_hangs_in_a_transaction_does_not_keep_its_locks(engine: E
     job = add(engine, ["a"])
     hanging = make_engine(settings.database_url, pool_size=1, application="hanging", idle_seconds=0.2)
     lock = text("SELECT state FROM jobs WHERE id = :job FOR UPDATE")
-    with pytest.raises(UnavailableError), transaction(hanging) as connection:
+
+    def hang(connection: Connection) -> None:
         connection.execute(lock, {"job": job.id})
-        # Waits for the lock, and gets it when the server has ended the other.
+        # Waits for the lock, and gets it when the server has ended the first.
         run(engine, lambda c: c.execute(lock, {"job": job.id}).one())
         connection.execute(lock, {"job": job.id})
+
+    with pytest.raises(UnavailableError):
+        run(hanging, hang)
     hanging.dispose()
