@@ -143,6 +143,8 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
             "csv": f"{base}/results.csv",
             "ndjson": f"{base}/results.ndjson",
             "json": f"{base}/results.json",
+            "xlsx": f"{base}/results.xlsx",
+            "parquet": f"{base}/results.parquet",
             "cancel": f"{base}/cancel",
             "retry": f"{base}/retry",
             "rerun": f"{base}/rerun",
