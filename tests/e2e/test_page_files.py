@@ -3,6 +3,8 @@
 from csv import DictReader
 from dataclasses import replace
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from playwright.sync_api import Page, expect
 
@@ -126,6 +128,79 @@ def test_a_running_file_is_stopped_and_deleted(service: Service, page: Page, wat
     page.goto(address)
     expect(page.locator(".notice-title")).to_have_text("Такого файла нет")
     watch.assert_clean(404)
+
+
+def test_the_page_of_a_job_is_told_of_its_progress_rather_than_asking(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all(FAKE_SECONDS="0.02")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    send_file(page, csv(*(f"пост {number}" for number in range(400))))
+    expect(page.locator("#state")).to_have_text("Готово", timeout=30_000)
+    expect(page.locator("[data-fact=succeeded] dd")).to_have_text("400")
+    address = f"{service.url}{V1}{page.url.removeprefix(service.url)}"
+    assert asked.count(f"{address}/events") == 1
+    assert asked.count(address) == 1, "after the first answer nothing was asked for"
+    watch.assert_clean()
+
+
+def test_a_page_without_a_stream_asks_instead(service: Service, page: Page, watch: Watch) -> None:
+    service.env["RUBRIKA_MAX_STREAMS"] = "0"
+    service.start_all(FAKE_SECONDS="0.02")
+    send_file(page, csv(*(f"пост {number}" for number in range(300))))
+    expect(page.locator("#state")).to_have_text("Выполняется")
+    expect(page.locator("#state")).to_have_text("Готово", timeout=30_000)
+    assert page.locator("#notice").inner_text() == ""
+    watch.assert_clean(503)
+
+
+def test_a_page_that_nobody_looks_at_gives_its_stream_back(service: Service, page: Page, watch: Watch) -> None:
+    service.start("api", RUBRIKA_MAX_STREAMS="1")
+    wait_until(lambda: service.get("/healthz").status == 200, 60, what="the API")
+    with page.expect_response("**/events"):
+        send_file(page, csv("пост"))
+    events = f"{service.url}{V1}{page.url.removeprefix(service.url)}/events"
+
+    def status() -> int:
+        try:
+            with urlopen(events, timeout=20) as answer:
+                code: int = answer.status
+                return code
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    assert status() == 503
+    page.evaluate(
+        """() => {
+            Object.defineProperty(document, "hidden", { value: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    wait_until(lambda: status() == 200, what="the place to be free")
+    watch.assert_clean(404)  # There are no topics before there is a worker.
+
+
+def test_rows_that_failed_are_tried_again_as_a_file_of_their_own(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    send_file(page, csv("пост", ""))
+    expect(page.locator("#state")).to_have_text("Готово, есть ошибки")
+    expect(page.locator("[data-fact=failed] dd")).to_have_text("1")
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("button", name="Повторить строки с ошибкой")).to_be_hidden()
+
+    send_file(page, csv("пост", "!fail раз", "", "!fail два"))
+    expect(page.locator("[data-fact=failed] dd")).to_have_text("3")
+    first = page.url
+    page.get_by_role("button", name="Повторить строки с ошибкой").click()
+    page.wait_for_url(lambda url: url != first and "/jobs/" in url)
+    expect(page.locator("#state")).to_have_text("Не удалось")
+    expect(page.locator("#table tbody tr")).to_have_count(2)
+    expect(page.locator("tr[data-row='2']")).to_contain_text("!fail два")
+    page.get_by_role("link", name="исходный файл").click()
+    page.wait_for_url(first)
+    watch.assert_clean()
 
 
 def test_the_real_network_answers_a_text_and_five_thousand_posts(

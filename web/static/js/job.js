@@ -1,14 +1,17 @@
 // One file: its progress until the end, what can be done with it, and its rows.
 
-import { api, readiness, request } from "./api.js";
+import { api, newKey, page, readiness, request } from "./api.js";
 import { byId, el, notice, say, setTitle } from "./dom.js";
 import { workerNotice } from "./follow.js";
 import { duration, measure, moment, number, progressPercent } from "./format.js";
 import { doneRows, isOver, jobName, progressWords, setBar, stateBadge } from "./jobs.js";
-import { poll } from "./poll.js";
 import { problemNotice } from "./problems.js";
 import { makeRows } from "./rows.js";
+import { watch } from "./watch.js";
 import { t } from "./words.js";
+
+// Rows that failed for these reasons may be luckier a second time; the others cannot be read.
+const WORTH_ANOTHER_TRY = new Set(["worker_lost", "model_failed"]);
 
 const view = byId("view");
 const id = view.dataset.id;
@@ -17,6 +20,7 @@ const rows = makeRows(`${address}/results`);
 
 let known = null; // The job as last heard of.
 let idleSince = null; // When the count of finished rows last changed.
+const retryKey = newKey(); // A retry that is sent twice is still one job.
 
 function showJob(job) {
   const before = known;
@@ -38,6 +42,9 @@ function showJob(job) {
   setTitle(titleOf(job));
   rows.follow(job, before);
   watchForWorker(job, before);
+  if (isOver(job) && before?.status !== job.status) {
+    offerRetry(job);
+  }
 }
 
 function progressLine(job) {
@@ -61,6 +68,7 @@ function showNumbers(job) {
   const facts = [
     ["succeeded", number(succeeded)],
     ["failed", number(failed), failed > 0 ? "bad" : ""],
+    ["cached", job.rows.cached > 0 ? number(job.rows.cached) : null],
     [job.status === "cancelled" ? "dropped" : "queued", number(queued)],
     ["speed", job.rows_per_second ? t("job.per_second", { n: measure(job.rows_per_second) }) : null],
     ["position", job.status === "queued" && job.queue_position > 0 ? number(job.queue_position) : null],
@@ -69,12 +77,18 @@ function showNumbers(job) {
     ["finished", moment(job.finished_at)],
     ["expires", moment(job.expires_at)],
     ["file", job.name && job.filename ? job.filename : null],
+    ["retry_of", originLink(job.layout.retry_of)],
+    ["rerun_of", originLink(job.layout.rerun_of)],
   ].filter(([, value]) => value);
   byId("numbers").replaceChildren(
     ...facts.map(([key, value, look]) =>
       el("div", { class: look || null, "data-fact": key }, el("dt", {}, t(`job.${key}`)), el("dd", {}, value)),
     ),
   );
+}
+
+function originLink(origin) {
+  return origin ? el("a", { href: page(`/jobs/${encodeURIComponent(origin)}`) }, t("job.origin")) : null;
 }
 
 /** A job that stands still is either behind others or without a worker; only the second needs to be said. */
@@ -111,9 +125,33 @@ async function cancel() {
   byId("cancel").disabled = true;
   try {
     await request(`${address}/cancel`, { method: "POST" });
-    polling.now();
+    watching.now();
   } catch (error) {
     byId("cancel").disabled = false;
+    byId("notice").replaceChildren(problemNotice(error));
+  }
+}
+
+/** Once it is over: a button for the rows that failed in the hands of workers, if there are any. */
+async function offerRetry(job) {
+  if (job.rows.failed === 0) {
+    return;
+  }
+  try {
+    const { data } = await request(`${address}/summary`);
+    byId("retry").hidden = !data.failures.some(({ code }) => WORTH_ANOTHER_TRY.has(code));
+  } catch {
+    // Without the summary nothing is known of the reasons, and nothing is offered.
+  }
+}
+
+async function retry() {
+  byId("retry").disabled = true;
+  try {
+    const { data } = await request(`${address}/retry`, { method: "POST", headers: { "Idempotency-Key": retryKey } });
+    window.location.assign(page(`/jobs/${encodeURIComponent(data.id)}`));
+  } catch (error) {
+    byId("retry").disabled = false;
     byId("notice").replaceChildren(problemNotice(error));
   }
 }
@@ -121,7 +159,7 @@ async function cancel() {
 async function remove() {
   try {
     await request(address, { method: "DELETE" });
-    polling.stop();
+    watching.stop();
     window.location.assign(view.dataset.files);
   } catch (error) {
     byId("notice").replaceChildren(problemNotice(error));
@@ -132,6 +170,7 @@ for (const link of byId("downloads").querySelectorAll("[data-format]")) {
   link.href = `${address}/results.${link.dataset.format}`;
 }
 byId("cancel").addEventListener("click", cancel);
+byId("retry").addEventListener("click", retry);
 byId("delete").addEventListener("click", () => {
   byId("question").returnValue = "";
   byId("question").showModal();
@@ -142,7 +181,7 @@ byId("question").addEventListener("close", () => {
   }
 });
 
-const polling = poll(() => request(address), {
+const watching = watch(address, {
   onAnswer: (job) => {
     showJob(job);
     return !isOver(job);
