@@ -36,6 +36,8 @@ class Form:
             raise _broken("its Content-Type names no boundary")
         # The decoder holds a block that was just received beside the headers that it is looking for.
         self._decoder = MultipartDecoder(boundary.encode(), BLOCK_BYTES + max_field_bytes)
+        self._marker = b"--" + boundary.encode()
+        self._tail = b""
         self._stream = stream
         self._max_parts = max_parts
         self._max_field_bytes = max_field_bytes
@@ -88,7 +90,7 @@ class Form:
     def _next_event(self) -> Event:
         try:
             while isinstance(event := self._decoder.next_event(), NeedData):
-                self._decoder.receive_data(self._stream.read(BLOCK_BYTES) or None)
+                self._decoder.receive_data(self._receive() or None)
         except RequestEntityTooLarge as error:
             if self._decoder.state is State.PREAMBLE:
                 raise _broken("its boundary does not occur in it") from error
@@ -99,6 +101,22 @@ class Form:
                 raise _broken("it ends before its last boundary") from error
             raise _broken("a field has no proper Content-Disposition") from error
         return event
+
+
+    def _receive(self) -> bytes:
+        """The next block, which never ends right behind a boundary or one byte later.
+
+        What the decoder holds must not end there: it would take the CR of the line end before the boundary for a part
+        of the value, and a Parquet file or a gzip with a byte too many is broken.
+        """
+        block = self._stream.read(BLOCK_BYTES)
+        risky = len(self._marker) + 1
+        tail = (self._tail + block[-risky:])[-risky:]
+        while self._marker in tail and (more := self._stream.read(2)):
+            block += more
+            tail = (tail + more)[-risky:]
+        self._tail = tail
+        return block
 
 
 def _broken(reason: str) -> ProblemError:
