@@ -127,8 +127,8 @@ class Columns:
             "CASE WHEN r.truncated THEN 'true' WHEN r.job_id IS NOT NULL THEN 'false' END",
             "CASE WHEN r.truncated THEN 'true' WHEN r.job_id IS NOT NULL THEN 'false' END",
         )
-        # Of what failed, where and why: `text_too_long: post: The text has ...`.
-        error = "r.error_code || coalesce(': ' || r.error_column, '') || coalesce(': ' || r.error_message, '')"
+        # What failed, where and why: `not_text (post): The field holds a list.`
+        error = "r.error_code || coalesce(' (' || r.error_column || ')', '') || coalesce(': ' || r.error_message, '')"
         self._add("error", error, f"to_json({error})::text")
 
     def _add_probability(self, topic: str) -> None:

@@ -20,7 +20,7 @@ from jobs.states import TERMINAL_STATES, JobKind, JobState
 RATE_SECONDS = 20
 """The rate of a running job is that of the chunks which were finished in the last so many seconds."""
 
-SEARCH_SECONDS = 0.12
+SEARCH_SECONDS = 0.1
 """For about so long rows are searched for those that a filter asks for, before a page ends as it is."""
 
 FIRST_WINDOW_TEXTS = 2_000
@@ -167,7 +167,7 @@ def search_rows(
             values | {"after": after, "upto": upto, "limit": limit - len(found)},
         ).scalars()
         left = deadline - time.monotonic()
-        affordable = left * (upto - after) / max(time.monotonic() - began, 1e-6)
+        affordable = 0.7 * left * (upto - after) / max(time.monotonic() - began, 1e-6)
         after = found[-1] if len(found) == limit else upto
         if left <= seconds / 5:
             break
