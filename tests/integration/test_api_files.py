@@ -1,11 +1,13 @@
 """`/jobs` over a real database: files in, results out, and files that cannot be read."""
 
+import gzip
 import io
 import json
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
+from werkzeug.test import TestResponse
 
 from api.app import create_app
 from jobs.database import run
@@ -230,3 +232,78 @@ def test_failed_rows_are_tried_again_as_a_new_job(client: FlaskClient, worker: W
     fine = upload(client, CSV).get_json()
     worker.work()
     assert_problem(client.post(fine["links"]["retry"]), 409)
+
+
+def form_of(*parts: tuple[str, bytes]) -> bytes:
+    """The body of a form with its fields in this order, which the test client does not keep."""
+    return b"".join(
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"'.encode()
+        + (b'; filename="posts.csv"' if name == "file" else b"")
+        + b"\r\n\r\n" + value + b"\r\n"
+        for name, value in parts
+    ) + b"--edge--\r\n"  # fmt: skip
+
+
+def test_options_may_stand_on_either_side_of_the_file_but_not_on_both(client: FlaskClient) -> None:
+    def post(*parts: tuple[str, bytes]) -> TestResponse:
+        return client.post(f"{V1}/jobs", data=form_of(*parts), content_type="multipart/form-data; boundary=edge")
+
+    data = "n;text\n1;матч, да\n".encode("koi8-r")
+    before = post(("encoding", b"koi8-r"), ("name", b"a"), ("file", data))
+    after = post(("file", data), ("encoding", b"koi8-r"), ("name", b"a"))
+    assert (before.status_code, after.status_code) == (202, 202)
+    assert before.get_json()["layout"] == after.get_json()["layout"]
+    assert (before.get_json()["layout"]["encoding"], after.get_json()["filename"]) == ("koi8-r", "a")
+    both = assert_problem(post(("name", b"a"), ("file", CSV), ("encoding", b"koi8-r")), 422)
+    assert both["errors"][0]["code"] == "option_after_file"
+    for parts in ([("file", CSV), ("file", CSV)], [("name", b"a"), ("file", CSV), ("file", CSV)]):
+        assert assert_problem(post(*parts), 422)["errors"][0]["code"] == "one_file"
+    assert_problem(post(("name", b"a"), *[("x", b"y")] * 60, ("file", CSV)), 413, "too_many_fields")
+    assert_problem(post(("columns", b"x" * 300_000), ("file", CSV)), 413, "field_too_long")
+    assert_problem(client.post(f"{V1}/jobs", data=b"x", content_type="multipart/form-data"), 400, "invalid_form")
+    assert len(client.get(f"{V1}/jobs").get_json()["items"]) == 2
+
+
+def test_a_file_packed_by_gzip_is_read_however_that_is_said(client: FlaskClient) -> None:
+    def post(data: bytes, media_type: str = "text/csv", **headers: str) -> TestResponse:
+        url = f"{V1}/jobs?filename=posts.csv.gz"
+        return client.post(url, data=data, content_type=media_type, headers=headers)
+
+    packed = gzip.compress(CSV)
+    encoded = {"Content-Encoding": "gzip"}
+    answers = [post(packed, "application/gzip"), post(packed, **encoded), upload(client, packed, "posts.csv.gz")]
+    assert [answer.status_code for answer in answers] == [202] * 3, answers[0].text
+    assert [answer.get_json()["rows"]["total"] for answer in answers] == [3] * 3
+    assert_problem(post(gzip.compress(packed), **encoded), 415, "packed_twice")
+    for encoding in ("br", "gzip"):
+        refused = post(CSV, **{"Content-Encoding": encoding})
+        assert_problem(refused, 415, "unsupported_encoding")
+        assert refused.headers["Accept-Encoding"] == "gzip"
+    assert_problem(post(gzip.compress(b"text\n" + (b"a" * 90_000 + b"\n") * 300)), 413, "unpacks_too_far")
+    assert_problem(post(packed[:-3]), 422, "broken_gzip")
+    assert len(client.get(f"{V1}/jobs").get_json()["items"]) == 3
+
+
+def test_the_encoding_of_a_job_is_the_one_that_showed_late(client: FlaskClient) -> None:
+    data = b"text,n\n" + b"only english here,1\n" * 20_000 + "и вдруг по-русски,2\n".encode("cp1251")
+    preview = client.post(f"{V1}/jobs/preview", data=data, content_type="text/csv")
+    assert preview.get_json()["encoding"] == "utf-8"
+    job = client.post(f"{V1}/jobs", data=data, content_type="text/csv").get_json()
+    assert (job["layout"]["encoding"], job["rows"]["total"]) == ("windows-1251", 20_001)
+    broken = client.post(f"{V1}/jobs", data=data + b"\x98,3\n", content_type="text/csv")
+    problem = assert_problem(broken, 422, "bad_encoding")
+    assert problem["byte"] == len(data)
+    assert len(client.get(f"{V1}/jobs").get_json()["items"]) == 1
+
+
+def test_a_key_stands_for_the_file_and_its_options(client: FlaskClient) -> None:
+    def post(data: bytes, **options: str) -> TestResponse:
+        return client.post(
+            f"{V1}/jobs", query_string=options, data=data, content_type="text/csv", headers={"Idempotency-Key": "k"}
+        )
+
+    first = post(CSV, filename="a.csv")
+    assert post(CSV, filename="a.csv").get_json()["id"] == first.get_json()["id"]
+    for data, options in ((CSV + b"4,x,y\n", {"filename": "a.csv"}), (CSV, {"filename": "b.csv"})):
+        assert_problem(post(data, **options), 422, "idempotency_mismatch")
+    assert_problem(post(CSV, filename="a.csv", on_error="fail"), 422, "idempotency_mismatch")
