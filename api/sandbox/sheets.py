@@ -7,7 +7,6 @@ calamine tells no more. calamine holds the whole sheet in memory, which is why t
 
 import datetime
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -21,8 +20,6 @@ BYTES_A_SECOND = 5_000_000
 """Of XML, at the very least; usual are 100 MB. What is slower is not a sheet but an attack on the parser."""
 BATCH_SECONDS = 30
 EXACT_BELOW = 2.0**53
-
-_ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
 def parse(descriptor: int, parameters: dict[str, Any]) -> Parsed:
@@ -44,7 +41,7 @@ def parse(descriptor: int, parameters: dict[str, Any]) -> Parsed:
             raise RefusedError("protected", message) from error
         except CalamineError as error:
             raise RefusedError("broken", str(error).partition("\n")[0][:300]) from error
-        rows = _rows(sheet, has_escapes=kind == "xlsx")
+        rows = _rows(sheet)
         header = next(rows, (0, []))
         yield {"format": kind, "sheets": sheets, "sheet": name, "columns": [_shown(cell) for cell in header[1]]}
         yield from _batches(rows)
@@ -80,9 +77,9 @@ def _chosen(sheets: list[str], wanted: str | None) -> str:
     raise RefusedError("unknown_sheet", f"There is no sheet {wanted[:40]!r}. The sheets are: {shown}.")
 
 
-def _rows(sheet: CalamineSheet, *, has_escapes: bool) -> Iterator[tuple[int, list[Any]]]:
+def _rows(sheet: CalamineSheet) -> Iterator[tuple[int, list[Any]]]:
     for number, cells in enumerate(sheet.iter_rows(), 1):
-        values = [_value(cell, has_escapes) for cell in cells]
+        values = [_value(cell) for cell in cells]
         if any(value is not None for value in values):
             yield number, values
 
@@ -99,10 +96,8 @@ def _batches(rows: Iterator[tuple[int, list[Any]]]) -> Iterator[bytes]:
         yield ("\n".join(lines) + "\n").encode()
 
 
-def _value(cell: Any, has_escapes: bool) -> Any:
+def _value(cell: Any) -> Any:
     if isinstance(cell, str):
-        if has_escapes and "_x" in cell:
-            cell = _unescaped(cell)
         return cell or None
     if isinstance(cell, bool):
         return cell
@@ -122,13 +117,6 @@ def _hours(duration: datetime.timedelta) -> str:
     seconds = round(abs(duration).total_seconds())
     sign = "-" if duration < datetime.timedelta() else ""
     return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-def _unescaped(text: str) -> str:
-    """Undo `_x000D_`, by which OOXML writes characters that XML cannot hold (ECMA-376, 22.9.2.19, ST_Xstring)."""
-    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    # Two halves of a surrogate pair become the one character that they stand for; a half alone is no character.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _shown(value: Any) -> str:
