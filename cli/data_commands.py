@@ -3,9 +3,11 @@
 Everything heavy is imported inside the functions, so that `rubrika --help` stays quick.
 """
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,3 +46,40 @@ def check(folder: Path, against: Path | None, as_json: bool, out: Path | None, s
         raise RubrikaError(str(error)) from error
     click.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=1) if as_json else as_text(found))
     sys.exit(1 if found.count(Severity.ERROR) or (strict and found.count(Severity.WARNING)) else 0)
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("-o", "--out", type=FILE, required=True, help="HTML file to write.")
+@click.option("--suspects", type=FILE, help="Write all doubtful labels to this CSV file, for review.")
+@click.option("--base", default="", help="Encoder for the map of texts, by folder or hub name; default: TF-IDF.")
+@click.option("--prefix", default="", help="Put before every text that the encoder reads (`passage: ` for e5).")
+@click.option("--seed", type=int, default=1, show_default=True)
+def explore(folder: Path, out: Path, suspects: Path | None, **options: Any) -> None:
+    """Write a report on FOLDER as one HTML file: balance, lengths, words, overlap, a map, doubtful labels.
+
+    Nothing in it is loaded from elsewhere, and nothing is sent. Five thousand posts take a few minutes.
+    """
+    needed = ("sklearn", "torch", "transformers") if options["base"] else ("sklearn",)
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        names = ", ".join("scikit-learn" if name == "sklearn" else name for name in missing)
+        raise RubrikaError(
+            f"This needs {names}: install what is missing by `make train-deps` or `pip install -e '.[train]'`."
+        )
+    from ml import report
+    from ml.errors import MlError
+    from ml.exploring import ExploreOptions, write_suspects
+    from ml.exploring import explore as run
+
+    def say(sentence: str) -> None:
+        click.echo(sentence, err=True)
+
+    try:
+        found = run(folder, ExploreOptions(**options), say)
+        report.write(out, found.page)
+        if suspects is not None:
+            write_suspects(suspects, found.doubts)
+    except MlError as error:
+        raise RubrikaError(str(error)) from error
+    click.echo(f"wrote {out}; {len(found.doubts)} doubtful labels{f' in {suspects}' if suspects else ''}")

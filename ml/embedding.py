@@ -1,0 +1,43 @@
+"""Vectors of texts by a pretrained encoder, without any training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ml import network
+from ml.errors import ModelError
+
+BATCH, MAX_TOKENS = 32, 256
+
+
+def encoder_vectors(base: str, texts: Sequence[str], prefix: str = "") -> npt.NDArray[np.float32]:
+    """Return float32 (texts, hidden), rows of length 1: the mean over the tokens of what `base` makes of each text.
+
+    Raises:
+        ModelError: transformers cannot load `base`.
+    """
+    from transformers import AutoTokenizer
+
+    encoder = network.from_base(base, "mean", 1, 0.0).encoder.eval()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"transformers cannot load the tokenizer of {base!r}.") from error
+    longest = min(MAX_TOKENS, network.longest_input(encoder.config))
+    # Texts of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    result = np.zeros((len(texts), int(encoder.config.hidden_size)), dtype=np.float32)
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        inputs = tokenizer(
+            [prefix + texts[row] for row in rows],
+            truncation=True, max_length=longest, padding=True, return_tensors="pt",
+        )  # fmt: skip
+        with torch.inference_mode():
+            states = encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+            mask = inputs["attention_mask"].unsqueeze(-1).to(states.dtype)
+            means = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+            result[rows] = torch.nn.functional.normalize(means, dim=1).numpy()
+    return result

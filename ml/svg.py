@@ -1,0 +1,127 @@
+"""Charts as inline SVG: colours come from the page's own style, so that they follow light and dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup, escape
+
+COLOURS = 10
+_LABEL, _WIDTH, _ROW = 130, 460, 24
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The 5th, 25th, 50th, 75th and 95th percentile of something."""
+
+    low: float
+    quarter: float
+    median: float
+    three_quarters: float
+    high: float
+
+
+def bars(rows: Sequence[tuple[str, float, float]], title: str) -> Markup:
+    """A bar for each (label, value, of which is drawn paler), in the colours of the labels' order."""
+    most = max([value for _, value, _ in rows], default=0) or 1
+    parts: list[Markup] = []
+    for number, (label, value, pale) in enumerate(rows):
+        top = number * _ROW
+        full, colour = _WIDTH * value / most, number % COLOURS
+        solid = _WIDTH * (value - pale) / most
+        parts += [
+            _text(_LABEL - 8, top + 16, label, "end"),
+            Markup('<rect class="f{}" x="{}" y="{}" width="{:.1f}" height="16" opacity=".45"></rect>').format(
+                colour, _LABEL, top + 4, full
+            ),
+            Markup('<rect class="f{}" x="{}" y="{}" width="{:.1f}" height="16"></rect>').format(
+                colour, _LABEL, top + 4, solid
+            ),
+            _text(_LABEL + full + 6, top + 16, f"{value:g}"),
+        ]
+    return _svg(_LABEL + _WIDTH + 60, len(rows) * _ROW + 4, title, parts)
+
+
+def spreads(rows: Sequence[tuple[str, Spread | None]], title: str) -> Markup:
+    """A line from the 5th to the 95th percentile, a box over the middle half and a mark at the median; log scale."""
+    most = max([spread.high for _, spread in rows if spread is not None], default=1.0)
+    scale = _WIDTH / np.log1p(max(most, 1.0))
+    parts: list[Markup] = []
+    bottom = len(rows) * _ROW + 4
+    for tick in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000):
+        if tick <= most:
+            x = _LABEL + scale * np.log1p(tick)
+            parts.append(Markup('<path class="axis" d="M{:.1f} 0V{}"></path>').format(x, bottom))
+            parts.append(_text(x, bottom + 14, str(tick), "middle", "quiet"))
+    for number, (label, spread) in enumerate(rows):
+        top = number * _ROW
+        parts.append(_text(_LABEL - 8, top + 16, label, "end"))
+        if spread is None:
+            parts.append(_text(_LABEL + 6, top + 16, "none", kind="quiet"))
+            continue
+        low, quarter, median, three, high = (
+            _LABEL + scale * float(np.log1p(value))
+            for value in (spread.low, spread.quarter, spread.median, spread.three_quarters, spread.high)
+        )
+        colour = number % COLOURS
+        parts += [
+            Markup('<path class="s{}" stroke-width="2" d="M{:.1f} {}H{:.1f}"></path>').format(
+                colour, low, top + 12, high
+            ),
+            Markup('<rect class="f{}" x="{:.1f}" y="{}" width="{:.1f}" height="14" opacity=".6"></rect>').format(
+                colour, quarter, top + 5, max(three - quarter, 1)
+            ),
+            Markup('<path class="s{}" stroke-width="3" d="M{:.1f} {}v18"></path>').format(colour, median, top + 3),
+            Markup("<title>{}: median {:g} words</title>").format(label, spread.median),
+        ]
+    return _svg(_LABEL + _WIDTH + 20, bottom + 20, title, parts)
+
+
+def heatmap(rows: Sequence[str], columns: Sequence[str], values: npt.NDArray[np.float64], title: str) -> Markup:
+    """A square for each value of (rows, columns), 0 to 1, with the value in percent."""
+    size = 58
+    parts = [_text(_LABEL - 8, 30 + row * 32 + 21, label, "end") for row, label in enumerate(rows)]
+    parts += [_text(_LABEL + column * size + size / 2, 18, label[:9], "middle") for column, label in enumerate(columns)]
+    for row in range(len(rows)):
+        for column in range(len(columns)):
+            value = float(values[row, column])
+            x, y = _LABEL + column * size, 30 + row * 32
+            parts.append(
+                Markup(
+                    '<rect class="heat" x="{}" y="{}" width="{}" height="30" opacity="{:.3f}">'
+                    "<title>{}, {}: {:.1f} %</title></rect>"
+                ).format(x, y, size - 2, 0.08 + 0.67 * min(value, 1.0), rows[row], columns[column], 100 * value)
+            )
+            parts.append(_text(x + size / 2 - 1, y + 20, f"{100 * value:.0f}", "middle"))
+    return _svg(_LABEL + len(columns) * size, 34 + len(rows) * 32, title, parts)
+
+
+def scatters(points: npt.NDArray[np.float32], panels: Sequence[tuple[str, npt.NDArray[np.int64], int]]) -> list[Markup]:
+    """A small map for each (title, rows of its points, colour): its own points over all the others in grey.
+
+    All points are drawn once, in the first map; the others refer to them.
+    """
+    size = 300.0
+    drawn = [f"M{x * (size - 12) + 6:.1f} {y * (size - 12) + 6:.1f}h0" for x, y in points.tolist()]
+    common = Markup('<path id="all-points" class="background" stroke-width="2" stroke-linecap="round" d="{}"></path>')
+    result = []
+    for number, (title, rows, colour) in enumerate(panels):
+        own = "".join(drawn[row] for row in rows.tolist())
+        ground = common.format("".join(drawn)) if not number else Markup('<use href="#all-points"></use>')
+        front = Markup('<path class="s{}" stroke-width="3" stroke-linecap="round" opacity=".75" d="{}"></path>')
+        result.append(_svg(size, size, title, [ground, front.format(colour % COLOURS, own)]))
+    return result
+
+
+def _svg(width: float, height: float, title: str, parts: Sequence[Markup]) -> Markup:
+    head = Markup('<svg role="img" aria-label="{}" viewBox="0 0 {:g} {:g}" width="{:g}" fill="none">').format(
+        title, width, height, width
+    )
+    return Markup("").join([head, *parts, Markup("</svg>")])
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(
+        x, y, anchor, kind, escape(text)
+    )
