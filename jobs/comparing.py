@@ -113,19 +113,25 @@ def agreement(connection: Connection, first: Side, second: Side) -> Agreement:
     rows = same = 0
     for start in range(0, max(len(topics), 1), _TOPICS_AT_ONCE):
         part = topics[start : start + _TOPICS_AT_ONCE]
-        counts: list[str] = []
+        counts = ["count(*)"]
+        inner = [f"{_same(topics, first, second)} AS same"]
         for topic in part:
+            at = first.positions[topic]
             p, q, a, b = _terms(topic, first, second)
+            # Each is made once a row in the inner query, which the OFFSET keeps from being folded into the outer one.
+            inner += [f"{p} AS p{at}", f"{q} AS q{at}", f"{a} AS a{at}", f"{b} AS b{at}"]
             counts += [
-                f"count(*) FILTER (WHERE {a} AND {b})",
-                f"count(*) FILTER (WHERE {a} AND NOT {b})",
-                f"count(*) FILTER (WHERE {b} AND NOT {a})",
-                f"avg(abs({p} - {q}))",
-                f"corr({p}, {q})",
+                f"count(*) FILTER (WHERE a{at} AND b{at})",
+                f"count(*) FILTER (WHERE a{at} AND NOT b{at})",
+                f"count(*) FILTER (WHERE b{at} AND NOT a{at})",
+                f"avg(abs(p{at} - q{at}))",
+                f"corr(p{at}, q{at})",
             ]
-        counts.append(f"count(*) FILTER (WHERE {_same(topics, first, second)})")
         row = connection.execute(
-            text(f"SELECT count(*), {', '.join(counts)} FROM {_RESULTS}"),
+            text(f"""
+                SELECT {", ".join(counts)}, count(*) FILTER (WHERE same)
+                FROM (SELECT {", ".join(inner)} FROM {_RESULTS} OFFSET 0) AS compared
+            """),
             _values(first, second),
         ).one()
         rows, same = row[0], row[-1]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from api.compare_shapes import ChangedRowsOut, ComparePath, CompareQuery, ComparisonOut
 from api.context import OWNER, Context, context
 from api.problems import ProblemError
-from api.represent import cursor, page, read_cursor
+from api.represent import cursor, is_assigned, page, read_cursor
 from api.resources.common import documented, json_response
 from api.resources.jobs import PATH
 from api.shapes import PageQuery
@@ -139,6 +139,6 @@ def _row(row: ChangedRow, first: Side, second: Side) -> dict[str, Any]:
 def _outcome(probabilities: tuple[float, ...], model: Model) -> dict[str, Any]:
     pairs = list(zip(model.topics, probabilities, strict=True))
     return {
-        "assigned": [topic.id for topic, value in pairs if value >= topic.threshold],
+        "assigned": [topic.id for topic, value in pairs if is_assigned(value, topic.threshold)],
         "probabilities": {topic.id: round(value, 6) for topic, value in pairs},
     }
