@@ -33,6 +33,14 @@ class Crew:
         """Places whose worker is frozen."""
         return sorted(self._frozen)
 
+    def awake(self) -> list[int]:
+        """Places whose worker is at work."""
+        return [place for place in self.taken() if place not in self._frozen]
+
+    def empty(self) -> list[int]:
+        """Places without a worker."""
+        return [place for place, worker in enumerate(self._workers) if worker is None]
+
     def kill(self, place: int) -> None:
         """SIGKILL the worker of this place; the place is empty then."""
         worker = self._workers[place]
