@@ -62,10 +62,11 @@ def add_job(
     `texts` is empty.
     """
     with transaction(engine) as connection:
-        if job.idempotency is not None:
-            there = find_idempotent(connection, job.owner, job.idempotency)
-            if there is not None:
-                return there, False
+        known = _job_of_key(connection, job.owner, job.idempotency.key) if job.idempotency else None
+        if job.idempotency and known:
+            # What is left of a long body may have to be read for its fingerprint: not within a transaction.
+            connection.rollback()
+            return _if_same(known, job.idempotency), False
         day = today(engine, connection)
         job_id = new_id()
         counter = _Counter()
@@ -158,22 +159,30 @@ def accept(
 
 def find_idempotent(connection: Connection, owner: str, idempotency: Idempotency) -> UUID | None:
     """The job that this key made before; holds the key for this transaction when there is none."""
+    known = _job_of_key(connection, owner, idempotency.key)
+    return None if known is None else _if_same(known, idempotency)
+
+
+def _job_of_key(connection: Connection, owner: str, key: str) -> tuple[UUID, str] | None:
+    """The job that a key made, with its fingerprint; holds the key for this transaction when there is none."""
     held = connection.execute(
         text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"),
-        {"key": f"{owner}\x1f{idempotency.key}"},
+        {"key": f"{owner}\x1f{key}"},
     ).scalar_one()
     if not held:
         raise IdempotencyInFlightError("A request with this Idempotency-Key is still being worked on.")
     there = connection.execute(
         text("SELECT id, fingerprint FROM jobs WHERE owner = :owner AND idempotency_key = :key"),
-        {"owner": owner, "key": idempotency.key},
+        {"owner": owner, "key": key},
     ).one_or_none()
-    if there is None:
-        return None
-    if there.fingerprint != idempotency.read():
+    return None if there is None else (there.id, there.fingerprint)
+
+
+def _if_same(known: tuple[UUID, str], idempotency: Idempotency) -> UUID:
+    job_id, fingerprint = known
+    if fingerprint != idempotency.read():
         raise IdempotencyMismatchError("This Idempotency-Key was used before with another request.")
-    found: UUID = there.id
-    return found
+    return job_id
 
 
 def today(engine: Engine, connection: Connection) -> date:
