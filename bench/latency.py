@@ -28,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     posts = read_posts(options.data, options.count + 10)
     alone = load_classifier(Settings.from_env())
-    with service() as running:
+    with service(RUBRIKA_CACHE_ROWS="0") as running:
         connection = http.client.HTTPConnection(running.host, running.port)
         for post in posts[:10]:
             ask(connection, post)

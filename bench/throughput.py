@@ -33,7 +33,8 @@ def main() -> None:
     posts = read_posts(options.data, options.count)
     data = as_csv(posts)
     alone = load_classifier(Settings.from_env())
-    with service() as running:
+    # Every round sends the same posts: with the cache only the first would be computed.
+    with service(RUBRIKA_CACHE_ROWS="0") as running:
         arms = {
             "service": lambda: through_service(running.host, running.port, data, options.count),
             "classifier": lambda: by_classifier(alone, posts),

@@ -49,9 +49,14 @@ def look_up(connection: Connection, model_id: int, digests: Sequence[bytes]) -> 
 
 
 def remember(connection: Connection, model_id: int, computed: Mapping[bytes, Answer]) -> None:
-    """Keep what a model has just said of texts, by their digests. What is there already stays as it is."""
+    """Keep what a model has just said of texts, by their digests. What is there already stays as it is.
+
+    Waits half a second at most for another worker that learns the same; then it raises `DBAPIError`.
+    """
     if not computed:
         return
+    # A worker that is frozen while it learns the same text must not hold others up.
+    connection.execute(text("SET LOCAL lock_timeout = '500ms'"))
     digests = sorted(computed)
     answers = [computed[digest] for digest in digests]
     topics = len(answers[0].probabilities)

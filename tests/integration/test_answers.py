@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from jobs import answers, fleet
 from jobs.answers import Answer
@@ -132,3 +133,13 @@ def test_workers_that_learn_the_same_texts_at_once_do_not_wait_for_each_other_in
         thread.join(60)
     assert failed == []
     assert len(known(engine, model, range(2000))) == 2000
+
+
+def test_a_worker_that_hangs_while_it_learns_holds_nobody_up(engine: Engine, model: int) -> None:
+    def hanging(connection: Connection) -> None:
+        answers.remember(connection, model, {digest(1): Answer([0.1, 0.2], False)})
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            keep(engine, model, range(3))
+
+    run(engine, hanging)
+    assert known(engine, model, range(3)) == [1]
