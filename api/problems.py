@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.files import FileError, TooLargeFile, UnsupportedFile
 from jobs.errors import ConflictError, NotFoundError, RubrikaError, UnavailableError
-from jobs.store import IdempotencyMismatchError
+from jobs.repeating import IdempotencyMismatchError
 from web.pages import not_found_page
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from sqlalchemy import Connection, Engine, text
 from jobs import tallies
 from jobs.copying import copy_in, escaped, json_field, real_array
 from jobs.database import transaction
-from jobs.errors import ConflictError
 from jobs.partitions import ensure_partitions, name_of
-from jobs.records import Chunk, Claim, ClaimedText, Idempotency, NewJob, NewText, Outcome, new_id
+from jobs.records import Chunk, Claim, ClaimedText, NewJob, NewText, Outcome, new_id
+from jobs.repeating import if_same, job_of_key
 from jobs.states import Lane
 
 _TEXT_COLUMNS = (
@@ -32,14 +32,6 @@ _TEXT_COLUMNS = (
 _RESULT_COLUMNS = (
     "job_id", "row_no", "day", "model_id", "probabilities", "truncated", "error_code", "error_message",
 )  # fmt: skip
-
-
-class IdempotencyMismatchError(ConflictError):
-    """The Idempotency-Key was used before with another request."""
-
-
-class IdempotencyInFlightError(ConflictError):
-    """A request with the same Idempotency-Key is still being worked on."""
 
 
 # --- a text is accepted ---------------------------------------------------------------------------------------------
@@ -62,11 +54,11 @@ def add_job(
     `texts` is empty.
     """
     with transaction(engine) as connection:
-        known = _job_of_key(connection, job.owner, job.idempotency.key) if job.idempotency else None
+        known = job_of_key(connection, job.owner, job.idempotency.key) if job.idempotency else None
         if job.idempotency and known:
             # What is left of a long body may have to be read for its fingerprint: not within a transaction.
             connection.rollback()
-            return _if_same(known, job.idempotency), False
+            return if_same(known, job.idempotency), False
         day = today(engine, connection)
         job_id = new_id()
         counter = _Counter()
@@ -155,34 +147,6 @@ def accept(
             "model": model_id,
         },
     )
-
-
-def find_idempotent(connection: Connection, owner: str, idempotency: Idempotency) -> UUID | None:
-    """The job that this key made before; holds the key for this transaction when there is none."""
-    known = _job_of_key(connection, owner, idempotency.key)
-    return None if known is None else _if_same(known, idempotency)
-
-
-def _job_of_key(connection: Connection, owner: str, key: str) -> tuple[UUID, str] | None:
-    """The job that a key made, with its fingerprint; holds the key for this transaction when there is none."""
-    held = connection.execute(
-        text("SELECT pg_try_advisory_xact_lock(hashtextextended(:key, 0))"),
-        {"key": f"{owner}\x1f{key}"},
-    ).scalar_one()
-    if not held:
-        raise IdempotencyInFlightError("A request with this Idempotency-Key is still being worked on.")
-    there = connection.execute(
-        text("SELECT id, fingerprint FROM jobs WHERE owner = :owner AND idempotency_key = :key"),
-        {"owner": owner, "key": key},
-    ).one_or_none()
-    return None if there is None else (there.id, there.fingerprint)
-
-
-def _if_same(known: tuple[UUID, str], idempotency: Idempotency) -> UUID:
-    job_id, fingerprint = known
-    if fingerprint != idempotency.read():
-        raise IdempotencyMismatchError("This Idempotency-Key was used before with another request.")
-    return job_id
 
 
 def today(engine: Engine, connection: Connection) -> date:

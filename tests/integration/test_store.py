@@ -13,6 +13,7 @@ from jobs.database import make_engine, run
 from jobs.errors import ConflictError, NotFoundError
 from jobs.migrate import differences, upgrade
 from jobs.records import Claim, Idempotency, NewJob, NewText, Outcome, Topic
+from jobs.repeating import IdempotencyInFlightError, IdempotencyMismatchError
 from jobs.states import JobKind, JobState, Lane, RowError
 from tests.support import wait_until
 
@@ -404,7 +405,7 @@ def test_one_key_makes_one_job_even_from_twenty_threads(engine: Engine) -> None:
         job = NewJob("me", JobKind.FILE, idempotency=Idempotency("k", "same"))
         try:
             made.append(store.add_job(engine, job, posts(3), lane=Lane.BULK, chunk_rows=8)[0])
-        except store.IdempotencyInFlightError as error:
+        except IdempotencyInFlightError as error:
             refused.append(error)
 
     threads = [threading.Thread(target=post) for _ in range(20)]
@@ -414,7 +415,7 @@ def test_one_key_makes_one_job_even_from_twenty_threads(engine: Engine) -> None:
         thread.join(30)
     assert len(made) + len(refused) == 20
     assert len(set(made)) == 1
-    with pytest.raises(store.IdempotencyMismatchError):
+    with pytest.raises(IdempotencyMismatchError):
         store.add_job(
             engine,
             NewJob("me", JobKind.FILE, idempotency=Idempotency("k", "other")),
