@@ -232,11 +232,13 @@ class PreviewOut(BaseModel):
     """How a file would be read, and its first rows."""
 
     format: str
-    encoding: str
+    encoding: str | None = Field(description="null for formats that are no text")
     delimiter: str | None
     columns: list[str]
     mapping: dict[str, str] = Field(description="which column is which field")
     guessed: bool = Field(description="the column of texts was guessed from its name")
+    sheet: str | None = Field(description="of a spreadsheet: the sheet that is read")
+    sheets: list[str] = Field(description="of a spreadsheet: all of its sheets")
     rows: list[PreviewRow]
     errors: list[PreviewError]
 

@@ -35,7 +35,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.result.another": "New text",
     "page.files.title": "Files",
     "page.files.heading": "A file of posts",
-    "page.files.formats": "CSV, TSV, NDJSON, a JSON array, or plain text with a post a line. "
+    "page.files.formats": "CSV, Excel, Parquet, NDJSON, a JSON array, or plain text with a post a line. "
     "All other columns of the file are kept and come back with the results.",
     "page.files.choose": "Choose a file",
     "page.files.or_drop": "or drop it here",
@@ -44,8 +44,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.files.forget": "Choose another",
     "page.files.cancel": "Stop sending",
     "page.files.help": "What the file should look like",
-    "page.files.help_columns": "The first line of a CSV or TSV names the columns. Texts are read from doc_text (or "
-    "text), "
+    "page.files.help_columns": "The first line of a CSV, a TSV or an Excel sheet (the first sheet is read) names "
+    "the columns. Texts are read from doc_text (or text), "
     "image2text and speech2text; one of them is enough. A column custom_id, if there is one, is your own number of "
     "the post.",
     "page.files.help_csv": "doc_text,image2text,speech2text",

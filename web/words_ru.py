@@ -35,7 +35,7 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.result.another": "Новый текст",
     "page.files.title": "Файлы",
     "page.files.heading": "Файл с постами",
-    "page.files.formats": "CSV, TSV, NDJSON, массив JSON или простой текст, где каждая строка — пост. "
+    "page.files.formats": "CSV, Excel, Parquet, NDJSON, массив JSON или простой текст, где каждая строка — пост. "
     "Все остальные столбцы файла сохраняются и вернутся вместе с результатами.",
     "page.files.choose": "Выберите файл",
     "page.files.or_drop": "или перетащите его сюда",
@@ -44,8 +44,8 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.files.forget": "Выбрать другой",
     "page.files.cancel": "Прервать отправку",
     "page.files.help": "Каким должен быть файл",
-    "page.files.help_columns": "Первая строка CSV или TSV содержит имена столбцов. Тексты берутся из столбцов "
-    "doc_text (или text), "
+    "page.files.help_columns": "Первая строка CSV, TSV или листа Excel (читается первый лист) содержит "
+    "имена столбцов. Тексты берутся из столбцов doc_text (или text), "
     "image2text и speech2text; достаточно одного из них. Столбец custom_id, если он есть, — ваш номер поста.",
     "page.files.help_csv": "doc_text,image2text,speech2text",
     "page.files.help_ndjson": "В NDJSON каждая строка файла — объект JSON с такими же именами:",

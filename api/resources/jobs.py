@@ -39,6 +39,7 @@ FILE_BODY = {
                     "encoding": {"type": "string"},
                     "delimiter": {"type": "string"},
                     "columns": {"type": "string", "description": "JSON: which column is which field"},
+                    "sheet": {"type": "string", "description": "of a spreadsheet: its name, or its number from 1"},
                     "on_error": {"type": "string", "enum": ["skip", "fail"]},
                 },
             },
@@ -46,6 +47,10 @@ FILE_BODY = {
         "text/csv": {"schema": {"type": "string", "format": "binary"}},
         "text/tab-separated-values": {"schema": {"type": "string", "format": "binary"}},
         "application/x-ndjson": {"schema": {"type": "string", "format": "binary"}},
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
+            "schema": {"type": "string", "format": "binary"},
+        },
+        "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
@@ -184,6 +189,8 @@ def layout_of(reader: FileReader) -> dict[str, Any]:
         "columns": list(layout.columns),
         "mapping": dict(layout.mapping),
         "guessed": layout.guessed,
+        "sheet": layout.sheet,
+        "sheets": list(layout.sheets),
     }
 
 
