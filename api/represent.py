@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from api.problems import bad_input
+from jobs.filtering import float32
 from jobs.records import Job, Model, Row, text_id
 from jobs.states import TERMINAL_STATES, JobState
 from jobs.summing import Summary
@@ -82,7 +81,7 @@ def row_error(row: Row) -> dict[str, Any] | None:
 
 def is_assigned(probability: float, threshold: float) -> bool:
     """Compared as float32, which both are in Postgres: a page must not differ from an export by the last digit."""
-    return bool(np.float32(probability) >= np.float32(threshold))
+    return float32(probability) >= float32(threshold)
 
 
 def result_row(row: Row, job: Job, model: Model | None, thresholds: Mapping[str, float]) -> dict[str, Any]:

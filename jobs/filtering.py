@@ -3,6 +3,7 @@
 Conditions speak of `t` (texts) and `r` (results) and use psycopg2's `%(name)s` for what a caller may have written.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -99,6 +100,15 @@ def is_assigned(topic: str, models: Sequence[Model], thresholds: Mapping[str, fl
         if its.id == topic
     ]
     return f"CASE r.model_id {' '.join(cases)} END" if cases else "false"
+
+
+_SINGLE = struct.Struct("f")
+
+
+def float32(value: float) -> float:
+    """The float32 that is nearest, which is what Postgres keeps of a probability and of a threshold."""
+    found: float = _SINGLE.unpack(_SINGLE.pack(value))[0]
+    return found
 
 
 def real(value: float) -> str:

@@ -8,12 +8,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, text
 
 from jobs import tallies
-from jobs.filtering import real
+from jobs.filtering import float32, real
 from jobs.records import Job, Model
 from jobs.tallies import BINS, Tally
 
@@ -62,20 +60,20 @@ def summarise(connection: Connection, job: Job, model: Model | None, thresholds:
     """What is recorded of a job so far.
 
     `thresholds` replaces those of the model, by topic. Rows that another model made are left out: the topics of two
-    models need not be the same. Without a model, that is before any worker has begun, there are only failures. It must be the
-    first to use the transaction of `connection`.
+    models need not be the same. Without a model, that is before any worker has begun, there are only failures. It must
+    be the first to use the transaction of `connection`.
     """
     # One snapshot for all queries, so that the figures of a running job belong together.
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     failures = _failures(connection, job)
     if model is None:
         return Summary(0, 0, 0, (), {}, failures)
-    limits = np.array([thresholds.get(topic.id, topic.threshold) for topic in model.topics], dtype=np.float32)
+    limits = tuple(float32(thresholds.get(topic.id, topic.threshold)) for topic in model.topics)
     tally = tallies.read(connection, job.id, model.id) or _count_all(connection, job, model, limits)
-    if not np.array_equal(tally.thresholds, limits):
+    if tally.thresholds != limits:
         tally = _assign_anew(connection, job, model, limits, tally)
     names = [topic.id for topic in model.topics]
-    together = tally.assigned_together.tolist()
+    together = [tally.assigned_together[at : at + len(names)] for at in range(0, len(names) ** 2, len(names))]
     return Summary(
         computed=tally.computed,
         none_assigned=tally.none_assigned,
@@ -84,8 +82,8 @@ def summarise(connection: Connection, job: Job, model: Model | None, thresholds:
             TopicSummary(
                 name,
                 together[number][number],
-                float(tally.probability_sums[number]) / tally.computed if tally.computed else None,
-                tuple(tally.histogram[number].tolist()),
+                tally.probability_sums[number] / tally.computed if tally.computed else None,
+                tally.histogram[number * BINS : (number + 1) * BINS],
             )
             for number, name in enumerate(names)
         ),
@@ -101,18 +99,10 @@ def summarise(connection: Connection, job: Job, model: Model | None, thresholds:
 _MINE = "job_id = :job AND day = :day AND model_id = :model AND probabilities IS NOT NULL"
 
 
-def _count_all(connection: Connection, job: Job, model: Model, limits: npt.NDArray[np.float32]) -> Tally:
+def _count_all(connection: Connection, job: Job, model: Model, limits: tuple[float, ...]) -> Tally:
     """A tally by one pass over the results, or rather two: bins and sums, then what is assigned."""
-    topics = len(model.topics)
-    empty = Tally(
-        thresholds=limits,
-        computed=0,
-        truncated=0,
-        none_assigned=0,
-        probability_sums=np.zeros(topics),
-        histogram=np.zeros((topics, BINS), dtype=np.int64),
-        assigned_together=np.zeros((topics, topics), dtype=np.int64),
-    )
+    histogram = [0] * (len(limits) * BINS)
+    sums = [0.0] * len(limits)
     counted = connection.execute(
         text(f"""
             SELECT n, least(floor(p * :bins)::int, :bins - 1) AS bin, count(*) AS rows, sum(p::float8) AS total
@@ -121,16 +111,16 @@ def _count_all(connection: Connection, job: Job, model: Model, limits: npt.NDArr
         {"job": job.id, "day": job.day, "model": model.id, "bins": BINS},
     )
     for n, bin_, rows, total in counted:
-        empty.histogram[n - 1, bin_] += rows
-        empty.probability_sums[n - 1] += total
-    return _assign_anew(connection, job, model, limits, empty)
+        histogram[(n - 1) * BINS + bin_] += rows
+        sums[n - 1] += total
+    return _assign_anew(connection, job, model, limits, Tally(limits, 0, 0, 0, tuple(sums), tuple(histogram), ()))
 
 
 def _assign_anew(
     connection: Connection,
     job: Job,
     model: Model,
-    limits: npt.NDArray[np.float32],
+    limits: tuple[float, ...],
     tally: Tally,
 ) -> Tally:
     """The same tally with everything that does not follow from the probabilities alone counted by `limits`.
@@ -140,7 +130,7 @@ def _assign_anew(
     """
     bits = [
         f"CASE WHEN probabilities[{number + 1}] >= {real(limit)} THEN {1 << number % TOPICS_A_COLUMN} ELSE 0 END"
-        for number, limit in enumerate(limits.tolist())
+        for number, limit in enumerate(limits)
     ]
     columns = [f"({' + '.join(bits[at : at + TOPICS_A_COLUMN])})" for at in range(0, len(bits), TOPICS_A_COLUMN)]
     groups = connection.execute(
@@ -151,21 +141,19 @@ def _assign_anew(
         """),
         {"job": job.id, "day": job.day, "model": model.id},
     ).all()
-    sets = np.array(
-        [
-            [group.assigned[n // TOPICS_A_COLUMN] >> n % TOPICS_A_COLUMN & 1 for n in range(len(limits))]
-            for group in groups
-        ],
-        dtype=np.int64,
-    ).reshape(len(groups), len(limits))
-    rows = np.array([group.rows for group in groups], dtype=np.int64)
+    together = [0] * len(limits) ** 2
+    for group in groups:
+        assigned = [n for n in range(len(limits)) if group.assigned[n // TOPICS_A_COLUMN] >> n % TOPICS_A_COLUMN & 1]
+        for first in assigned:
+            for second in assigned:
+                together[first * len(limits) + second] += group.rows
     return replace(
         tally,
         thresholds=limits,
-        computed=int(rows.sum()),
+        computed=sum(group.rows for group in groups),
         truncated=sum(group.truncated for group in groups),
-        none_assigned=int(rows[~sets.any(axis=1)].sum()),
-        assigned_together=(sets * rows[:, None]).T @ sets,
+        none_assigned=sum(group.rows for group in groups if not any(group.assigned)),
+        assigned_together=tuple(together),
     )
 
 

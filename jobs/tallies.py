@@ -2,6 +2,8 @@
 
 With them a summary reads one row for each model instead of a million results. Who calls these functions holds the locks
 on the jobs (`store.count_rows` takes them), so that two workers add one after the other.
+
+numpy counts, and is imported when it does: in a worker, which has it, and not in the API or the sweeper.
 """
 
 from collections import Counter
@@ -9,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, text
 
+from jobs.filtering import float32
 from jobs.records import Outcome
 
 BINS = 20
@@ -26,45 +27,46 @@ _ARRAYS = ("probability_sums", "histogram", "assigned_together")
 class Tally:
     """Sums over the rows of a job that one model has computed.
 
-    `assigned_together` is counted with `thresholds` (float32, topics): its diagonal counts the rows of each topic.
+    `thresholds` are float32, one for each topic. `assigned_together` is counted with them: its diagonal counts the rows
+    of each topic.
     """
 
-    thresholds: npt.NDArray[np.float32]
+    thresholds: tuple[float, ...]
     computed: int
     truncated: int
     none_assigned: int
-    probability_sums: npt.NDArray[np.float64]
+    probability_sums: tuple[float, ...]
     """(topics)"""
-    histogram: npt.NDArray[np.int64]
-    """(topics, bins)"""
-    assigned_together: npt.NDArray[np.int64]
-    """(topics, topics), symmetric"""
+    histogram: tuple[int, ...]
+    """(topics x bins), a topic after the other"""
+    assigned_together: tuple[int, ...]
+    """(topics x topics), symmetric, a row after the other"""
 
 
-def count(
-    probabilities: npt.NDArray[np.float32],
-    truncated: npt.NDArray[np.bool_],
-    thresholds: npt.NDArray[np.float32],
-) -> Tally:
+def count(probabilities: Sequence[Sequence[float]], truncated: Sequence[bool], thresholds: Sequence[float]) -> Tally:
     """Sum up `probabilities` (rows, topics), `truncated` (rows).
 
     Everything is compared as Postgres compares the same numbers: a probability and its threshold as float32, a bin in
     float64.
     """
-    rows, topics = probabilities.shape
-    assigned = probabilities >= thresholds
-    wide = probabilities.astype(np.float64)
+    import numpy as np
+
+    values = np.array(probabilities, dtype=np.float32)
+    rows, topics = values.shape
+    limits = np.array(thresholds, dtype=np.float32)
+    assigned = values >= limits
+    wide = values.astype(np.float64)
     bins = np.minimum(np.floor(wide * BINS), BINS - 1).astype(np.int64) + np.arange(topics) * BINS
     # Counts below 2^24 are exact in float32, and a product of floats is what numpy does fast.
     together = assigned.astype(np.float32)
     return Tally(
-        thresholds=thresholds,
+        thresholds=tuple(limits.tolist()),
         computed=rows,
-        truncated=int(truncated.sum()),
+        truncated=sum(truncated),
         none_assigned=int(rows - assigned.any(axis=1).sum()),
-        probability_sums=wide.sum(axis=0),
-        histogram=np.bincount(bins.ravel(), minlength=topics * BINS).reshape(topics, BINS),
-        assigned_together=(together.T @ together).astype(np.int64),
+        probability_sums=tuple(wide.sum(axis=0).tolist()),
+        histogram=tuple(np.bincount(bins.ravel(), minlength=topics * BINS).tolist()),
+        assigned_together=tuple((together.T @ together).astype(np.int64).ravel().tolist()),
     )
 
 
@@ -96,9 +98,9 @@ def add(connection: Connection, model_id: int, outcomes: Sequence[Outcome]) -> N
     for job_id, thresholds in found:
         mine = by_job[job_id]
         tally = count(
-            np.array([outcome.probabilities for outcome in mine], dtype=np.float32),
-            np.array([outcome.truncated for outcome in mine], dtype=np.bool_),
-            np.array(thresholds, dtype=np.float32),
+            [outcome.probabilities for outcome in mine if outcome.probabilities is not None],
+            [outcome.truncated for outcome in mine],
+            thresholds,
         )
         _add_one(connection, job_id, model_id, tally)
 
@@ -123,9 +125,9 @@ def _add_one(connection: Connection, job_id: UUID, model_id: int, tally: Tally) 
         {
             "job": job_id,
             "model": model_id,
-            "thresholds": tally.thresholds.tolist(),
+            "thresholds": list(tally.thresholds),
             **{name: getattr(tally, name) for name in _COUNTS},
-            **{name: getattr(tally, name).ravel().tolist() for name in _ARRAYS},
+            **{name: list(getattr(tally, name)) for name in _ARRAYS},
         },
     )
 
@@ -162,13 +164,12 @@ def read(connection: Connection, job_id: UUID, model_id: int) -> Tally | None:
     ).one_or_none()
     if row is None:
         return None
-    topics = len(row.thresholds)
     return Tally(
-        thresholds=np.array(row.thresholds, dtype=np.float32),
+        thresholds=tuple(float32(value) for value in row.thresholds),
         computed=row.computed,
         truncated=row.truncated,
         none_assigned=row.none_assigned,
-        probability_sums=np.array(row.probability_sums, dtype=np.float64),
-        histogram=np.array(row.histogram, dtype=np.int64).reshape(topics, BINS),
-        assigned_together=np.array(row.assigned_together, dtype=np.int64).reshape(topics, topics),
+        probability_sums=tuple(row.probability_sums),
+        histogram=tuple(row.histogram),
+        assigned_together=tuple(row.assigned_together),
     )
