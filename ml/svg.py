@@ -104,13 +104,17 @@ def scatters(points: npt.NDArray[np.float32], panels: Sequence[tuple[str, npt.ND
     """
     size = 300.0
     drawn = [f"M{x * (size - 12) + 6:.1f} {y * (size - 12) + 6:.1f}h0" for x, y in points.tolist()]
-    common = Markup('<path id="all-points" class="background" stroke-width="2" stroke-linecap="round" d="{}"></path>')
+    # The colour is on what surrounds the points: rules of the page do not reach into what `use` shows.
+    ground = Markup('<g class="background" stroke-width="2" stroke-linecap="round">{}</g>')
+    common = Markup('<path id="all-points" d="{}"></path>').format("".join(drawn))
+    again = Markup('<use href="#all-points"></use>')
     result = []
     for number, (title, rows, colour) in enumerate(panels):
         own = "".join(drawn[row] for row in rows.tolist())
-        ground = common.format("".join(drawn)) if not number else Markup('<use href="#all-points"></use>')
         front = Markup('<path class="s{}" stroke-width="3" stroke-linecap="round" opacity=".75" d="{}"></path>')
-        result.append(_svg(size, size, title, [ground, front.format(colour % COLOURS, own)]))
+        result.append(
+            _svg(size, size, title, [ground.format(again if number else common), front.format(colour % COLOURS, own)])
+        )
     return result
 
 
