@@ -19,8 +19,6 @@ from jobs.settings import Settings
 from web.pages import make_blueprint
 
 VERSION = "1"
-MAX_FORM_PARTS = 50
-MAX_FORM_FIELD_BYTES = 1 << 18
 
 # Nothing from outside, nothing inline: what a page needs is a file of ours.
 POLICY = (
@@ -46,8 +44,6 @@ def create_app(settings: Settings) -> Flask:
     )
     app.request_class = StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_json_bytes
-    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
-    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_FIELD_BYTES
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.extensions["rubrika"] = Context(
         settings,
