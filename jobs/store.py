@@ -93,9 +93,10 @@ def accept(
 
     With `any_failed` false the texts are not searched for rows that could not be read.
 
-    Its first chunk gets the smallest turn that waits in the lane, each further one the next: from now on it shares
+    Its first chunk gets the turn that is being worked on in the lane, each further one the next: from now on it shares
     the workers with the jobs that wait, and neither waits for them nor overtakes them (start-time fair queueing: Goyal,
-    Vin and Cheng, 1996). Raises `ValueError` when there are no rows.
+    Vin and Cheng, 1996). A job that waits for a model which nobody runs does not hold that time back.
+    Raises `ValueError` when there are no rows.
     """
     if rows == 0:
         raise ValueError("a job needs at least one text")
@@ -133,7 +134,8 @@ def accept(
         text("""
             INSERT INTO chunks (job_id, first_row, row_count, day, lane, turn, model_id, state)
             SELECT :id, first, least(:size, :rows - first + 1), :day, :lane,
-                   coalesce((SELECT min(turn) FROM chunks WHERE state = 'queued' AND lane = :lane), 0)
+                   coalesce((SELECT max(turn) FROM chunks WHERE state = 'running' AND lane = :lane),
+                            (SELECT min(turn) FROM chunks WHERE state = 'queued' AND lane = :lane), 0)
                    + (first - 1) / :size,
                    :model, 'queued'
             FROM generate_series(1, :rows, :size) AS first
