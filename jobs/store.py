@@ -134,7 +134,7 @@ def accept(
         text("""
             INSERT INTO chunks (job_id, first_row, row_count, day, lane, turn, model_id, state)
             SELECT :id, first, least(:size, :rows - first + 1), :day, :lane,
-                   coalesce((SELECT max(turn) FROM chunks WHERE state = 'running' AND lane = :lane),
+                   greatest((SELECT max(turn) FROM chunks WHERE state = 'running' AND lane = :lane),
                             (SELECT min(turn) FROM chunks WHERE state = 'queued' AND lane = :lane), 0)
                    + (first - 1) / :size,
                    :model, 'queued'

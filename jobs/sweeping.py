@@ -98,8 +98,7 @@ def _key(chunk: _Expired) -> dict[str, Any]:
 
 
 def _set_state(connection: Connection, chunk: _Expired, state: str) -> None:
-    """End a lease. Its turn moves up to the smallest that waits, which is its turn now: jobs begin at the smallest turn
-    that waits, and would overtake those that wait already if an old one came back."""
+    """End a lease. A chunk that is queued again gets the smallest turn that waits, which is its turn now."""
     connection.execute(
         text("""
             UPDATE chunks SET state = :state, lease_until = NULL, attempts = greatest(attempts, 1),

@@ -1,7 +1,8 @@
 """Fair turns between jobs, running sums for summaries, a cache of answers, and jobs that ask for one model.
 
 Locks: the columns with constant defaults are added without rewriting a table; the index over waiting chunks is small,
-because it covers only what waits.
+because it covers only what waits. The index over failed rows reads all results once; until it is there nothing else
+writes results.
 """
 
 from alembic import op
@@ -52,11 +53,11 @@ STATEMENTS = (
         probabilities REAL[] NOT NULL,
         truncated BOOLEAN NOT NULL,
         used_on DATE DEFAULT CURRENT_DATE NOT NULL,
-        CONSTRAINT pk_answers PRIMARY KEY (model_id, digest),
-        CONSTRAINT fk_answers_model_id_models FOREIGN KEY(model_id) REFERENCES models (id) ON DELETE CASCADE
+        CONSTRAINT pk_answers PRIMARY KEY (model_id, digest)
     )
     """,
     "CREATE INDEX ix_answers_used_on ON answers (used_on)",
+    "CREATE INDEX ix_results_failed ON results (job_id, error_code, row_no) WHERE error_code IS NOT NULL",
     "COMMENT ON COLUMN jobs.rows_cached IS 'rows that were answered from texts seen before'",
     "COMMENT ON COLUMN jobs.failures IS 'failed rows by the code of their error'",
     "COMMENT ON COLUMN chunks.turn IS 'virtual time: the smallest waiting turn is claimed first, whatever its job'",
@@ -75,6 +76,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for statement in (
+        "DROP INDEX ix_results_failed",
         "DROP TABLE answers",
         "DROP TABLE tallies",
         "DROP INDEX ix_chunks_waiting",
