@@ -1,14 +1,14 @@
 """Rows of cells from the lines of a CSV, by the csv module, in bounded memory and with the place of each."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from api.files.errors import FileCode, UnreadableFile
-from api.files.source import LongLineError, TextBlocks
+from api.files.source import LongLineError, TextBlocks, lines_of
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -45,12 +45,12 @@ def records(blocks: TextBlocks, dialect: Dialect, max_row_chars: int) -> Iterato
     emitted = 0
     ended = False
 
-    def lines() -> Iterator[StringIO]:
+    def lines() -> Iterator[Iterable[str]]:
         nonlocal ended
         within_row = 0
         while block := blocks.next_block():
             before = emitted
-            yield StringIO(block, newline="")
+            yield lines_of(block)
             # No row ended in this block: all of it belongs to one row, which the csv module is holding.
             within_row = within_row + len(block) if emitted == before else 0
             if within_row > max_row_chars:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.files import FileReader, FileRow, Limits, ReadOptions, TooLargeFile, UnreadableFile, open_file
+from api.files.source import lines_of
 from api.files.spool import spooled
 from api.files.stream import Peekable
 
@@ -138,3 +139,8 @@ def test_depth_within_the_limit_is_kept() -> None:
         io.BytesIO(b'{"text": "a", "b": [[1]]}'), "a.ndjson", None, ReadOptions(), Limits(10, 50, 100, max_depth=3)
     )
     assert row.extra == {"b": [[1]]}
+
+
+@given(st.text("ab\n\r\x0b\x0c\x1c\x85\u2028", max_size=30))
+def test_lines_end_where_files_end_them(block: str) -> None:
+    assert list(lines_of(block)) == list(io.StringIO(block, newline=""))
