@@ -110,6 +110,7 @@ def measure_files(running: Running, file: Path, rows: int, rounds: int, requests
         wait_finished(connection, job)
         note("worked off", started)
         call(connection, "DELETE", job["links"]["self"])
+        forget_answers(postgres)
         started = time.perf_counter()
         job = upload(connection, file)
         wait_finished(connection, job)
@@ -181,6 +182,13 @@ def bare_copy_out(postgres: EmbeddedPostgres, job: dict[str, Any]) -> None:
             (job["id"],),
         )
         cursor.copy_expert(query, Nothing(), BLOCK)
+
+
+def forget_answers(postgres: EmbeddedPostgres) -> None:
+    """Empty the cache of answers: the next file is new to the worker, and every row of it is computed."""
+    with closing(psycopg2.connect(postgres.dsn_of("rubrika"))) as connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE answers")
+        connection.commit()
 
 
 @contextmanager
