@@ -11,7 +11,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.wrappers import Response as BaseResponse
 
 from api.context import OWNER, Context, context
-from api.files import ByteStream, FileReader, FileRow, Limits, open_file
+from api.files import ByteStream, FileReader, Limits, open_file
 from api.incoming import Hashed
 from api.problems import bad_input
 from api.represent import cursor, job_resource, page, read_cursor, when
@@ -195,24 +195,12 @@ def layout_of(reader: FileReader) -> dict[str, Any]:
 
 
 def _texts(reader: FileReader) -> Iterator[NewText]:
-    for row in reader:
-        yield _text(row)
-
-
-def _text(row: FileRow) -> NewText:
-    problem = row.error
-    if problem is None:
-        return NewText(row.doc_text, row.image2text, row.speech2text, row.custom_id, row.extra or None)
-    return NewText(
-        row.doc_text,
-        row.image2text,
-        row.speech2text,
-        row.custom_id,
-        row.extra or None,
-        problem.code,
-        problem.message,
-        problem.column,
-    )
+    for _, doc_text, image2text, speech2text, custom_id, extra, problem in reader:
+        if problem is None:
+            yield NewText(doc_text, image2text, speech2text, custom_id, extra or None)
+        else:
+            why = problem.code, problem.message, problem.column
+            yield NewText(doc_text, image2text, speech2text, custom_id, extra or None, *why)
 
 
 def _idempotency(received: Upload) -> tuple[ByteStream, Idempotency | None]:
