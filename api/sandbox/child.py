@@ -62,13 +62,14 @@ def main() -> None:
         _write(out, _parser(kind, descriptor, parameters))
     except RefusedError as refused:
         _say(out, {"error": refused.code, "message": str(refused)})
-    except MemoryError:
-        _say(out, {"error": "too_much_memory", "message": ""})
     except BrokenPipeError:
         os._exit(1)
     except BaseException as error:
-        # A panic of a parser in Rust is no Exception; the words of any parser may help whoever sent the file.
-        _say(out, {"error": "broken", "message": str(error).partition("\n")[0][:300]})
+        # A panic of a parser in Rust is no Exception; the words of any parser may help whoever sent the file. A lack
+        # of memory may have gone through the parser on its way here, and is only told by its name.
+        is_memory = isinstance(error, MemoryError) or "MemoryError" in str(error)
+        words = str(error).partition("\n")[0][:300]
+        _say(out, {"error": "too_much_memory" if is_memory else "broken", "message": words})
     try:
         out.flush()
     finally:
