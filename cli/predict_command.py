@@ -25,12 +25,19 @@ FAILED_ROWS, INTERRUPTED = 1, 128
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True))
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), default="-")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    default="-",
+    help="File to write; default: standard output.",
+)
 @click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Model folder; default: the service's.")
 @click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the name of --out, else csv.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Which column is which field; may be repeated.")
 @click.option("--encoding", help="Encoding of FILE; default: found.")
 @click.option("--delimiter", help="What stands between cells of FILE; default: found.")
+@click.option("--sheet", help="Sheet of a spreadsheet: its name, or its number from 1; default: the first.")
 @click.option("--raw", is_flag=True, help="CSV: leave cells that a spreadsheet would compute as they are.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary on stderr.")
 def predict(
@@ -41,6 +48,7 @@ def predict(
     columns: tuple[str, ...],
     encoding: str | None,
     delimiter: str | None,
+    sheet: str | None,
     raw: bool,
     quiet: bool,
 ) -> None:
@@ -60,7 +68,7 @@ def predict(
     if PIPE not in (file, out) and out.exists() and out.samefile(file):
         raise click.UsageError("--out is FILE itself: it would be overwritten while it is read.")
     settings = Settings.from_env()
-    options = ReadOptions(encoding=encoding, delimiter=_delimiter(delimiter), columns=_columns(columns))
+    options = ReadOptions(encoding=encoding, delimiter=_delimiter(delimiter), columns=_columns(columns), sheet=sheet)
     form = form or ("ndjson" if out.suffix.lower() in (".ndjson", ".jsonl") else "csv")
     interruption = Interruption()
     progress = _Progress(shown=not quiet)

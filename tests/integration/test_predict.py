@@ -20,6 +20,7 @@ from jobs.settings import PROJECT_ROOT
 from ml.classifier import Classifier
 from ml.data import DEFAULT_NAMES
 from ml.posts import Post
+from tests.sheets import sheet_xml, xlsx
 from tests.support import wait_until
 from tests.tiny_model import TEXTS, make_tiny_model
 
@@ -103,6 +104,22 @@ def test_options_say_how_a_file_is_read(environment: dict[str, str], tmp_path: P
     assert table(done.stdout)[0]["запись"] == "Сборная выиграла матч"
     as_json = predict(environment, file, *options[:4], "--columns", '{"doc_text": "запись"}')
     assert table(as_json.stdout) == table(done.stdout)
+
+
+def test_a_sheet_is_chosen_and_a_spreadsheet_may_come_through_a_pipe(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "posts.xlsx"
+    sheets = {"Первый": [["text"], ["матч"]], "Второй": [["text", "likes"], ["скидка", 5], ["гол", 7]]}
+    file.write_bytes(xlsx({name: sheet_xml(dict(enumerate(rows, 1))) for name, rows in sheets.items()}))
+    done = predict(environment, file, "--sheet", "Второй", "--format", "ndjson")
+    assert done.exit_code == 0
+    assert [(row["text"], row["likes"]) for row in map(json.loads, done.stdout.splitlines())] == [
+        ("скидка", 5),
+        ("гол", 7),
+    ]
+    piped = predict(environment, "-", stdin=file.read_bytes())
+    assert [row["text"] for row in table(piped.stdout)] == ["матч"]
 
 
 def test_what_cannot_be_used_is_said_in_a_sentence(environment: dict[str, str], tmp_path: Path) -> None:
