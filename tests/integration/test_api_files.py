@@ -307,3 +307,27 @@ def test_a_key_stands_for_the_file_and_its_options(client: FlaskClient) -> None:
     for data, options in ((CSV + b"4,x,y\n", {"filename": "a.csv"}), (CSV, {"filename": "b.csv"})):
         assert_problem(post(data, **options), 422, "idempotency_mismatch")
     assert_problem(post(CSV, filename="a.csv", on_error="fail"), 422, "idempotency_mismatch")
+
+
+class _Silent:
+    """A connection on which something came, and then nothing."""
+
+    def __init__(self, last: Exception) -> None:
+        self._sent = b"text\n" + b"a\n" * 10
+        self._last = last
+
+    def read(self, size: int, /) -> bytes:
+        block, self._sent = self._sent[:size], self._sent[size:]
+        if not block:
+            raise self._last
+        return block
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "code"),
+    [(TimeoutError("timed out"), 408, "request_timeout"), (ConnectionResetError("gone"), 400, "incomplete_body")],
+)
+def test_a_client_that_falls_silent_is_given_up(client: FlaskClient, last: Exception, status: int, code: str) -> None:
+    sent = {"wsgi.input": _Silent(last), "CONTENT_LENGTH": "1000"}
+    assert_problem(client.post(f"{V1}/jobs", content_type="text/csv", environ_overrides=sent), status, code)
+    assert client.get(f"{V1}/jobs").get_json() == {"items": []}
