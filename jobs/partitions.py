@@ -57,7 +57,7 @@ def drop_day(connection: Connection, day: date) -> None:
 
     Raises a lock error, to be tried again later, rather than queueing all readers behind a long one.
     """
-    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
+    connection.execute(text("SET LOCAL lock_timeout = '1s'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PARTITION_LOCK})
     connection.execute(text("DELETE FROM jobs WHERE day = :day"), {"day": day})
     for table in PARTITIONED:

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 DAYS_SECONDS = 600.0
 """How often partitions are made and dropped, and workers that are gone are forgotten."""
 
+AGAIN_SECONDS = 60.0
+"""After so long a day that could not be dropped, because a long upload or export holds the tables, is tried again. Each
+try makes everybody wait until it gives up."""
 
 TRIM_SECONDS = 60.0
 """How often the cache of answers is looked at. While it has too many, some are removed with each sweep."""
@@ -42,6 +45,7 @@ def run_sweeper(settings: Settings, stopping: threading.Event) -> None:
                 if time.monotonic() >= trim_due and not trim_answers(engine, settings.cache_rows):
                     trim_due = time.monotonic() + TRIM_SECONDS
                 if time.monotonic() >= days_due:
+                    days_due = time.monotonic() + AGAIN_SECONDS
                     keep_house(engine, settings.retention_days)
                     days_due = time.monotonic() + DAYS_SECONDS
             except UnavailableError as error:
@@ -81,5 +85,5 @@ def keep_house(engine: Engine, retention_days: int) -> None:
         return sweeping.keep_days(connection, retention_days)
 
     for day in run(engine, look):
-        run(engine, partial(partitions.drop_day, day=day))
+        run(engine, partial(partitions.drop_day, day=day), attempts=1)
         log.info("dropped the texts and results of %s", day)

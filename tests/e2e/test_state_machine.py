@@ -36,6 +36,15 @@ AWAY = 503
 """The one excuse of an API whose database drops its connections. The client does not know then what has happened."""
 
 
+MISCOUNTED = """
+    SELECT jobs.id, state, rows_total, rows_succeeded, rows_failed, recorded, tallied
+    FROM jobs, LATERAL (SELECT count(*) AS recorded FROM results WHERE job_id = jobs.id) AS r,
+         LATERAL (SELECT coalesce(sum(computed), 0) AS tallied FROM tallies WHERE job_id = jobs.id) AS t
+    WHERE rows_succeeded <> recorded OR rows_failed <> 0 OR kind = 'file' AND tallied <> recorded
+"""
+"""Jobs whose counts are not those of their results."""
+
+
 @dataclass
 class Sent:
     """What a client has sent under a key, and what it knows of it."""
@@ -152,6 +161,7 @@ class World:
         assert texts == want + optional
         found = {"lost": want - results, "doubled or unexpected": results - want - optional}
         assert found == {"lost": Counter(), "doubled or unexpected": Counter()}
+        assert sql(self.dsn, MISCOUNTED) == []
 
     def _rows(self, query: str) -> Counter[tuple[str, int, str]]:
         found: Counter[tuple[str, int, str]] = Counter()

@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Any
 
 import psycopg2
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
-from jobs import ending, fleet, reading, store, sweeping
+from jobs import ending, fleet, partitions, reading, store, sweeping
 from jobs.bell import Bell
 from jobs.copying import copy_in
 from jobs.database import make_engine, run, transaction
@@ -22,6 +24,7 @@ from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared
 from worker.drain import Drain
 from worker.heart import Heart
+from worker.sweeper import keep_house
 
 
 class Fragile(FakeClassifier):
@@ -260,3 +263,18 @@ def test_a_process_that_hangs_in_a_transaction_does_not_keep_its_locks(engine: E
     with pytest.raises(UnavailableError):
         run(hanging, hang)
     hanging.dispose()
+
+
+def test_a_day_whose_tables_are_in_use_is_left_for_later(engine: Engine) -> None:
+    """Else everybody would queue behind the sweeper, which queues behind one long upload."""
+    old = "20200101"
+    run(engine, lambda c: [c.execute(text(f"CREATE TABLE {table}_{old} PARTITION OF {table} "
+                                          "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"))
+                           for table in partitions.PARTITIONED])  # fmt: skip
+    with transaction(engine) as connection:
+        connection.execute(text("LOCK TABLE texts IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            keep_house(engine, 30)
+        assert date(2020, 1, 1) in run(engine, partitions.existing_days)
+    keep_house(engine, 30)
+    assert date(2020, 1, 1) not in run(engine, partitions.existing_days)
