@@ -142,10 +142,17 @@ class RowMaker:
             return self.broken(row_no, line, f"it has {len(value)} keys, and the limit is {self._limits.max_columns}")
         texts, custom_id, problem = self._fields(value, line)
         extra = {key: value[key] for key in value if key not in self._own_keys}
-        if _ESCAPED_UNSTORABLE.search(raw):
+        # A NUL or half a surrogate pair can only come from an escape: the parser refuses the one, no decoder gives the
+        # other. Few rows have escapes at all, and the texts of the others need not be searched one by one.
+        suspicious = "\\u" in raw and _ESCAPED_UNSTORABLE.search(raw) is not None
+        if suspicious:
             extra = {storable(key): storable_value(kept) for key, kept in extra.items()}
             custom_id = custom_id and storable(custom_id)
-        if problem is None:
+        if problem is None and (
+            suspicious
+            or len(texts[0]) + len(texts[1]) + len(texts[2]) > self._limits.max_text_chars
+            or not (texts[0] and not texts[0].isspace())
+        ):
             problem = problem_of(texts, self._limits.max_text_chars, line=line, names=self._called)
         if problem is not None:
             texts = storable_texts(texts, self._limits.max_text_chars)
