@@ -102,7 +102,6 @@ class Form:
             raise _broken("a field has no proper Content-Disposition") from error
         return event
 
-
     def _receive(self) -> bytes:
         """The next block, which never ends right behind a boundary or one byte later.
 
