@@ -43,7 +43,10 @@ def celery_app(settings: Settings, *, timeout: float = 5) -> Celery:
         task_reject_on_worker_lost=True,
         task_serializer="json",
         accept_content=["json"],
-        worker_prefetch_multiplier=1,
+        # A worker takes a message when it is idle, which it knows by itself. A prefetch count would tell it as well,
+        # but counts for ever a message whose acknowledgement was lost with the network: the worker would be deaf.
+        worker_prefetch_multiplier=0,
+        worker_disable_prefetch=True,
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
         worker_send_task_events=False,

@@ -68,16 +68,25 @@ def proxy(service: Service, own_valkey: EmbeddedValkey) -> Iterator[Proxy]:
 
 
 def test_connections_to_redis_that_are_half_open_are_given_up_and_made_anew(service: Service, proxy: Proxy) -> None:
-    """The network loses them without a word: no end is closed, and nothing ever comes through again."""
+    """The network loses them without a word: no end is closed, and nothing ever comes through again.
+
+    First while the worker listens, then while it computes and has yet to acknowledge what it heard.
+    """
     texts, data = posts(60)
-    service.start_all()
+    service.start_all(FAKE_SECONDS="0.01")
     running = list(service.processes)
     assert service.classify({"text": "слышно"}, wait=20).status == 200
     proxy.lose()
-    job = service.upload(data)
+    heard = service.upload(data)
     assert service.classify({"text": "в пустоту"}).status == 202
     proxy.heal()
+    wait_until(lambda: service.job(heard)["status"] == "running", 120, what="the worker to hear again")
+    proxy.lose()
+    assert service.wait_finished(heard)["status"] == "succeeded"
+    job = service.upload(data)
+    proxy.heal()
     assert service.wait_finished(job)["status"] == "succeeded"
+    assert_whole(service.rows(heard), texts)
     assert_whole(service.rows(job), texts)
     assert service.classify({"text": "снова слышно"}, wait=60).status == 200
     assert [process.poll() for process in running] == [None] * len(running)
