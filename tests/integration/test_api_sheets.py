@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
+from werkzeug.test import TestResponse
 
 from api.files import Limits, ReadOptions, open_file
 from api.resources import exports
@@ -23,6 +24,7 @@ from jobs.database import transaction
 from jobs.errors import UnavailableError
 from jobs.exporting_parquet import _converted
 from tests.integration.api_support import CSV, TOPICS, V1, Worker, assert_problem, upload
+from tests.sheets import sheet_xml, xlsx
 
 SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 LIMITS = Limits(max_rows=10_000, max_columns=100, max_text_chars=100_000)
@@ -283,3 +285,47 @@ def test_the_topics_are_columns(client: FlaskClient, worker: Worker) -> None:
     job = uploaded(client, worker, CSV)
     header = [value for _, value in sheet_rows(exported(client, job, "xlsx"))[0]]
     assert [topic.id for topic in TOPICS] == header[4:7]
+
+
+# --- and on their way in --------------------------------------------------------------------------------------------
+
+
+def test_a_workbook_is_previewed_with_its_sheets_and_one_is_chosen(client: FlaskClient, worker: Worker) -> None:
+    first, second = {1: ["a", "b"], 2: [1, 2]}, {1: ["id", "Текст"], 2: [7, "Сегодня матч"], 3: [8, None]}
+    data = xlsx({"Сводка": sheet_xml(first), "Посты": sheet_xml(second)})
+
+    def preview(**fields: str) -> TestResponse:
+        return client.post(f"{V1}/jobs/preview", data={"file": (io.BytesIO(data), "книга.xlsx"), **fields})
+
+    assert_problem(preview(), 422, "no_text_column")
+    assert "'Сводка', 'Посты'" in assert_problem(preview(sheet="Лист1"), 422, "unknown_sheet")["detail"]
+    shown = preview(sheet="2").get_json()
+    assert shown["format"] == "xlsx"
+    assert (shown["sheet"], shown["sheets"]) == ("Посты", ["Сводка", "Посты"])
+    assert (shown["encoding"], shown["mapping"], shown["guessed"]) == (None, {"doc_text": "Текст"}, True)
+    assert [error["code"] for error in shown["errors"]] == ["empty_text"]
+    response = upload(client, data, "книга.xlsx", sheet="Посты")
+    assert response.status_code == 202, response.text
+    assert response.get_json()["layout"]["sheet"] == "Посты"
+    worker.work()
+    rows = ndjson(client, response.get_json()["id"])
+    assert [(row["id"], row["Текст"], row["row"]) for row in rows] == [(7, "Сегодня матч", 1), (8, "", 2)]
+    assert rows[0]["topics"] == ["sport", "ads"]
+
+
+def test_what_went_out_as_parquet_comes_in_again(client: FlaskClient, worker: Worker) -> None:
+    job = uploaded(client, worker, CSV)
+    data = exported(client, job, "parquet")
+    again = uploaded(client, worker, data, "posts.parquet")
+    rows = ndjson(client, again)
+    assert [row["text"] for row in rows] == [row["text"] for row in ndjson(client, job)]
+    assert rows[0]["sport"] == 0.9
+    assert rows[0]["rubrika_row"] == 1
+
+
+@pytest.mark.parametrize("form", ["xlsx", "parquet"])
+def test_a_damaged_file_is_refused_and_nothing_is_stored(client: FlaskClient, worker: Worker, form: str) -> None:
+    data = exported(client, uploaded(client, worker, CSV), form)
+    response = upload(client, data[: len(data) // 2], f"posts.{form}")
+    assert_problem(response, 422, "broken_parquet" if form == "parquet" else "broken_sheet")
+    assert len(client.get(f"{V1}/jobs").get_json()["items"]) == 1
