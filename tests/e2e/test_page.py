@@ -236,11 +236,11 @@ def test_the_keyboard_reaches_everything(service: Service, page: Page, watch: Wa
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     reached = []
-    for _ in range(8):
+    for _ in range(10):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.innerText.trim()"))
-    assert reached[:5] == ["Все файлы", "CSV", "NDJSON", "JSON", "Удалить"]
-    assert page.locator("summary").first.inner_text() in reached[5:]
+    assert reached[:7] == ["Все файлы", "CSV", "NDJSON", "JSON", "Excel", "Parquet", "Удалить"]
+    assert page.locator("summary").first.inner_text() in reached[7:]
     watch.assert_clean()
 
 
