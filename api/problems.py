@@ -189,6 +189,7 @@ def _from_file(error: FileError) -> ProblemError:
         error.message,
         [BadField(pointer="/file", code=error.code, message=error.message)],
         **{name: value for name, value in place.items() if value is not None},
+        **({"columns": list(error.columns)} if error.columns else {}),
     )
 
 

@@ -13,6 +13,9 @@ from api.files.rows import storable
 
 MAX_NAME_CHARS = 200
 
+MAX_NAMES_SHOWN = 500
+"""So many names of columns go with a refusal, for a list to choose from."""
+
 _NAMES = {
     "doc_text": ("doc_text", "text"),
     "image2text": ("image2text",),
@@ -61,18 +64,21 @@ def map_columns(header: Sequence[str], names: Sequence[str], wanted: Mapping[str
     """Decide which column is which field; None when none holds a text.
 
     `header` has the names as they stand in the file, `names` those of `unique_names`. The caller's word (`wanted`)
-    comes first, then the names of the fields themselves, then, for the text, a guess. Raises `UnreadableFile` when
-    the caller names a column that is not there, or when a name that decides occurs twice.
+    comes first, then the names of the fields themselves, then, for the text, a guess; a field that the caller calls ""
+    stays without a column. Raises `UnreadableFile` when the caller names a column that is not there, or when a name that
+    decides occurs twice.
     """
-    mapping = _as_wanted(names, wanted or {})
+    wanted = wanted or {}
+    mapping = _as_wanted(names, {field: column for field, column in wanted.items() if column})
+    open_fields = [field for field in FIELDS if wanted.get(field) != ""]
     keys = [_key(name) for name in header]
-    for field in FIELDS:
+    for field in open_fields:
         for known in _NAMES[field]:
             if field not in mapping:
                 _map_by_key(mapping, field, known, keys, names)
     guessed = False
     for guess in _GUESSES:
-        if "doc_text" not in mapping:
+        if "doc_text" in open_fields and "doc_text" not in mapping:
             _map_by_key(mapping, "doc_text", guess, keys, names)
             guessed = "doc_text" in mapping
     if not mapping.keys() - {"custom_id"}:
@@ -87,7 +93,9 @@ def no_text_column(names: Sequence[str], line: int | None = None) -> UnreadableF
         "No column is called text, doc_text, image2text or speech2text, nor anything like it. "
         f'The columns are: {shown}. Name one with `columns`, for example {{"doc_text": "..."}}.'
     )
-    return UnreadableFile(FileCode.NO_TEXT_COLUMN, message, line=line)
+    error = UnreadableFile(FileCode.NO_TEXT_COLUMN, message, line=line)
+    error.columns = tuple(names[:MAX_NAMES_SHOWN])
+    return error
 
 
 def _as_wanted(names: Sequence[str], wanted: Mapping[str, str]) -> dict[str, str]:

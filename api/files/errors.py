@@ -121,6 +121,9 @@ class FileError(RubrikaError):
     `line` counts the lines of the file from 1, `byte` its bytes from 0, and `column` is a name from the header.
     """
 
+    columns: tuple[str, ...] = ()
+    """Where no column is known to hold texts: the names to choose from, so that a person can be asked."""
+
     def __init__(
         self, code: str, message: str, *, line: int | None = None, byte: int | None = None, column: str | None = None
     ) -> None:

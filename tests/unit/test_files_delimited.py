@@ -119,8 +119,18 @@ def test_no_column_of_texts_lists_the_columns() -> None:
     error = refusal("number,date\n1,2\n")
     assert isinstance(error, UnreadableFile)
     assert error.code == "no_text_column"
+    assert error.columns == ("number", "date")
     assert "'number', 'date'" in error.message
     assert "`columns`" in error.message
+
+
+def test_a_field_that_is_called_nothing_gets_no_column() -> None:
+    data = "text,image2text,post\nа,б,в\n"
+    assert opened(data, columns={"image2text": ""}).layout.mapping == {"doc_text": "text"}
+    reader = opened(data, columns={"doc_text": ""})
+    assert reader.layout.mapping == {"image2text": "image2text"}
+    assert [row.extra for row in reader] == [{"text": "а", "post": "в"}]
+    assert refusal(data, columns={"doc_text": "", "image2text": ""}).code == "no_text_column"
 
 
 def test_duplicate_names_are_numbered_unless_they_decide() -> None:
