@@ -11,7 +11,7 @@ from api import problems
 from api.body import StrictRequest
 from api.context import Context
 from api.problems import Problem, ProblemError
-from api.resources import classifications, comparisons, events, exports, job_actions, results, service
+from api.resources import classifications, comparisons, events, exports, histories, job_actions, results, service
 from api.resources import jobs as job_resources
 from jobs.bell import Bell
 from jobs.database import make_engine
@@ -52,7 +52,17 @@ def create_app(settings: Settings) -> Flask:
     )
     problems.register(app)
     _guard(app)
-    for resource in (classifications, job_resources, results, exports, job_actions, comparisons, events, service):
+    for resource in (
+        classifications,
+        job_resources,
+        histories,
+        results,
+        exports,
+        job_actions,
+        comparisons,
+        events,
+        service,
+    ):
         app.register_api(resource.blueprint)
     _documents(app)
     app.register_blueprint(make_blueprint())

@@ -182,14 +182,14 @@ def _translated(error: RubrikaError) -> ProblemError:
 
 def _from_file(error: FileError) -> ProblemError:
     status = 413 if isinstance(error, TooLargeFile) else 415 if isinstance(error, UnsupportedFile) else 422
-    place = {name: getattr(error, name) for name in ("line", "byte", "column")}
+    place: dict[str, Any] = {name: getattr(error, name) for name in ("line", "byte", "column")}
+    place["columns"] = list(error.columns) or None
     return ProblemError(
         status,
         error.code,
         error.message,
         [BadField(pointer="/file", code=error.code, message=error.message)],
         **{name: value for name, value in place.items() if value is not None},
-        **({"columns": list(error.columns)} if error.columns else {}),
     )
 
 

@@ -1,5 +1,6 @@
 """The bodies, parameters and answers of the interface as pydantic models; the OpenAPI document is made of them."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,10 +57,49 @@ class PageQuery(BaseModel):
     limit: int = Field(50, ge=1, le=1000)
 
 
-class JobsQuery(PageQuery):
-    """A page of jobs."""
+class PeriodQuery(BaseModel):
+    """Which entries of a history are asked for; several conditions must all hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    q: str | None = Field(None, max_length=200, description="words that all stand in the texts, `custom_id`, or name")
+    since: datetime | None = Field(None, description="accepted at this time or later: a date or RFC 3339; UTC")
+    until: datetime | None = Field(None, description="accepted before this time")
+
+
+class TextsFilter(PeriodQuery):
+    """Which posted texts are asked for."""
+
+    status: Literal["succeeded", "failed", "queued"] | None = Field(None, description="queued: nothing recorded yet")
+
+
+class TextsQuery(TextsFilter, PageQuery):
+    """A page of posted texts."""
+
+
+class JobsFilter(PeriodQuery):
+    """Which files are asked for."""
 
     status: str | None = Field(None, max_length=200, description="one status, or several joined by commas")
+
+
+class JobsQuery(JobsFilter, PageQuery):
+    """A page of jobs."""
+
+
+class CsvOptions(BaseModel):
+    """How a CSV is written."""
+
+    bom: int = Field(1, ge=0, le=1, description="CSV begins with a byte order mark, which Excel needs")
+    raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
+
+
+class TextsCsvQuery(TextsFilter, CsvOptions):
+    """Posted texts as CSV."""
+
+
+class JobsCsvQuery(JobsFilter, CsvOptions):
+    """Files as CSV."""
 
 
 class ThresholdsQuery(BaseModel):
@@ -94,11 +134,8 @@ class ExportQuery(RowsQuery):
     """Which rows are written, and how they are assigned."""
 
 
-class CsvQuery(ExportQuery):
-    """How a CSV is written."""
-
-    bom: int = Field(1, ge=0, le=1, description="CSV begins with a byte order mark, which Excel needs")
-    raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
+class CsvQuery(ExportQuery, CsvOptions):
+    """Rows as CSV."""
 
 
 class TopicOut(BaseModel):

@@ -73,11 +73,21 @@ class RowFilter:
             found.append("r.probabilities IS NOT NULL")
             found += [f"({is_assigned(topic, models, thresholds)}) IS NOT TRUE" for topic in every]
         if self.words:
-            # One string, lowered once, is searched for every word.
-            whole = "lower(concat_ws(E'\\n', t.doc_text, t.image2text, t.speech2text, t.custom_id))"
-            values["words"] = [f"%{_literal(word)}%" for word in self.words]
-            found.append(f"{whole} LIKE ALL (ARRAY(SELECT lower(unnest(%(words)s::text[]))))")
+            condition, values = all_words(self.words)
+            found.append(condition)
         return " AND ".join(found) or "true", values
+
+
+TEXTS = "concat_ws(E'\\n', t.doc_text, t.image2text, t.speech2text, t.custom_id)"
+
+
+def all_words(words: Sequence[str], where: str = TEXTS) -> tuple[str, dict[str, Any]]:
+    """Whether all words stand somewhere in `where`, in any case, and the values that this refers to.
+
+    `where` is one string for that reason: it is lowered once and searched for every word.
+    """
+    values = {"words": [f"%{_literal(word)}%" for word in words]}
+    return f"lower({where}) LIKE ALL (ARRAY(SELECT lower(unnest(%(words)s::text[]))))", values
 
 
 def probability_of(topic: str, models: Sequence[Model]) -> str:

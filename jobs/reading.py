@@ -1,4 +1,4 @@
-"""Every query that only reads for an owner: jobs, pages of rows, and the history of texts.
+"""Every query that only reads for an owner: jobs, pages of rows, and posted texts. Histories are in `jobs.history`.
 
 Another owner's job is not found, exactly as a missing one. Texts and results are read by job and day, which is one
 partition. Probabilities are always shown with the thresholds of the model that made them.
@@ -27,11 +27,11 @@ FIRST_WINDOW_TEXTS = 2_000
 FIRST_WINDOW_RESULTS = 20_000
 """Rows of the first window of a search: some 20 ms of reading."""
 
-_JOB = """
+JOB = """
     id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_succeeded, rows_failed, rows_cached,
     created_at, started_at, finished_at
 """
-_ROW = """
+ROW = """
     t.job_id, t.row_no, t.doc_text, t.image2text, t.speech2text, t.custom_id, t.extra,
     r.model_id, r.probabilities, coalesce(r.truncated, false) AS truncated,
     r.error_code, r.error_message, r.error_column
@@ -39,7 +39,8 @@ _ROW = """
 JOINED = "texts t LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no"
 
 
-def _job(row: Any) -> Job:
+def job_of(row: Any) -> Job:
+    """A row of a query for `JOB`."""
     values = dict(row._mapping)
     return Job(**{**values, "kind": JobKind(values["kind"]), "state": JobState(values["state"])})
 
@@ -56,35 +57,16 @@ def _row(row: Any) -> Row:
 def get_job(connection: Connection, owner: str, job_id: UUID, kind: JobKind = JobKind.FILE) -> Job:
     """One job with its rate and its place in the queue. Raises `NotFoundError`."""
     row = connection.execute(
-        text(f"SELECT {_JOB} FROM jobs WHERE id = :job AND owner = :owner AND kind = :kind"),
+        text(f"SELECT {JOB} FROM jobs WHERE id = :job AND owner = :owner AND kind = :kind"),
         {"job": job_id, "owner": owner, "kind": kind},
     ).one_or_none()
     if row is None:
         raise NotFoundError("There is no such job.")
-    return _with_rate(connection, _job(row))
+    return with_rate(connection, job_of(row))
 
 
-def list_jobs(
-    connection: Connection,
-    owner: str,
-    *,
-    before: UUID | None,
-    limit: int,
-    states: Sequence[JobState] = (),
-) -> list[Job]:
-    """Files, newest first, older than `before`."""
-    rows = connection.execute(
-        text(f"""
-            SELECT {_JOB} FROM jobs WHERE owner = :owner AND kind = 'file'
-              AND (CAST(:before AS uuid) IS NULL OR id < :before) AND (:all OR state = ANY(:states))
-            ORDER BY id DESC LIMIT :limit
-        """),
-        {"owner": owner, "before": before, "limit": limit, "states": list(states), "all": not states},
-    ).all()
-    return [_with_rate(connection, _job(row)) for row in rows]
-
-
-def _with_rate(connection: Connection, job: Job) -> Job:
+def with_rate(connection: Connection, job: Job) -> Job:
+    """The job with its rate, or with its place in the queue while it waits."""
     done = job.rows_succeeded + job.rows_failed
     if job.finished_at is not None:
         seconds = (job.finished_at - (job.started_at or job.created_at)).total_seconds()
@@ -121,7 +103,7 @@ def page_of_rows(connection: Connection, job: Job, *, after: int, limit: int) ->
     """Rows of a job in file order, those after row number `after`; also while the job runs."""
     rows = connection.execute(
         text(f"""
-            SELECT {_ROW} FROM {JOINED}
+            SELECT {ROW} FROM {JOINED}
             WHERE t.job_id = :job AND t.day = :day AND t.row_no > :after ORDER BY t.row_no LIMIT :limit
         """),
         {"job": job.id, "day": job.day, "after": after, "limit": limit},
@@ -174,7 +156,7 @@ def search_rows(
         size = max(1, int(min(affordable, 8 * size)))
     rows = connection.execute(
         text(f"""
-            SELECT {_ROW} FROM {JOINED}
+            SELECT {ROW} FROM {JOINED}
             WHERE t.job_id = :job AND t.day = :day AND t.row_no = ANY(:rows) ORDER BY t.row_no
         """),
         {"job": job.id, "day": job.day, "rows": found},
@@ -189,7 +171,7 @@ def texts_of_job(connection: Connection, owner: str, job_id: UUID, row_no: int |
     """The texts of one request to `/classifications`, or the one with `row_no`. Raises `NotFoundError` for none."""
     rows = connection.execute(
         text(f"""
-            SELECT {_prefixed(_JOB)}, {_ROW} FROM jobs j JOIN texts t ON t.job_id = j.id AND t.day = j.day
+            SELECT {prefixed(JOB)}, {ROW} FROM jobs j JOIN texts t ON t.job_id = j.id AND t.day = j.day
             LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no
             WHERE j.id = :job AND j.owner = :owner AND j.kind = 'texts'
               AND (CAST(:row AS integer) IS NULL OR t.row_no = :row)
@@ -199,7 +181,7 @@ def texts_of_job(connection: Connection, owner: str, job_id: UUID, row_no: int |
     ).all()
     if not rows:
         raise NotFoundError("There is no such classification.")
-    return [_pair(row) for row in rows]
+    return [pair_of(row) for row in rows]
 
 
 def is_finished(connection: Connection, job_id: UUID) -> bool:
@@ -208,39 +190,13 @@ def is_finished(connection: Connection, job_id: UUID) -> bool:
     return state is None or JobState(state) in TERMINAL_STATES
 
 
-def history(
-    connection: Connection,
-    owner: str,
-    *,
-    before: tuple[UUID, int] | None,
-    limit: int,
-) -> list[tuple[Job, Row]]:
-    """Posted texts, newest request first and in the order of the request; those that come after `before`."""
-    rows = connection.execute(
-        text(f"""
-            SELECT {_prefixed(_JOB)}, {_ROW}
-            FROM (SELECT * FROM jobs WHERE owner = :owner AND kind = 'texts'
-                    AND (CAST(:job AS uuid) IS NULL OR id <= :job) ORDER BY id DESC LIMIT :limit + 1) j
-            JOIN texts t ON t.job_id = j.id AND t.day = j.day
-            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no
-            WHERE CAST(:job AS uuid) IS NULL OR j.id < :job OR t.row_no > :row
-            ORDER BY j.id DESC, t.row_no LIMIT :limit
-        """),
-        {
-            "owner": owner,
-            "job": before[0] if before else None,
-            "row": before[1] if before else 0,
-            "limit": limit,
-        },
-    ).all()
-    return [_pair(row) for row in rows]
-
-
-def _prefixed(columns: str) -> str:
+def prefixed(columns: str) -> str:
+    """Columns of `j` under names that cannot be taken for those of a text."""
     return ", ".join(f"j.{name.strip()} AS j_{name.strip()}" for name in columns.split(","))
 
 
-def _pair(row: Any) -> tuple[Job, Row]:
+def pair_of(row: Any) -> tuple[Job, Row]:
+    """A row of a query for both; the columns of the job are `prefixed`."""
     values = dict(row._mapping)
     job = {name.removeprefix("j_"): value for name, value in values.items() if name.startswith("j_")}
     rest = {name: value for name, value in values.items() if not name.startswith("j_")}

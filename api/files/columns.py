@@ -65,8 +65,8 @@ def map_columns(header: Sequence[str], names: Sequence[str], wanted: Mapping[str
 
     `header` has the names as they stand in the file, `names` those of `unique_names`. The caller's word (`wanted`)
     comes first, then the names of the fields themselves, then, for the text, a guess; a field that the caller calls ""
-    stays without a column. Raises `UnreadableFile` when the caller names a column that is not there, or when a name that
-    decides occurs twice.
+    stays without a column. Raises `UnreadableFile` when the caller names a column that is not there, or when a name
+    that decides occurs twice.
     """
     wanted = wanted or {}
     mapping = _as_wanted(names, {field: column for field, column in wanted.items() if column})

@@ -13,9 +13,11 @@ from api.files import problem_of
 from api.problems import BadField, ProblemError, bad_input
 from api.represent import classification, cursor, page, read_cursor
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait
-from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut, IdPath, PageQuery, PostIn
+from api.resources.filters import repeated, wanted_texts
+from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut, IdPath, PostIn, TextsQuery
 from jobs import reading, store
 from jobs.database import transaction
+from jobs.history import list_texts
 from jobs.records import Job, NewJob, NewText, Row, parse_text_id
 from jobs.states import JobKind, Lane
 
@@ -74,19 +76,15 @@ def read(path: IdPath) -> Response:
 
 
 @blueprint.get(PATH, summary="The history of posted texts, newest first", responses=documented(s200=ClassificationsOut))
-def history(query: PageQuery) -> Response:
+def history(query: TextsQuery) -> Response:
     ctx = context()
     place = read_cursor(query.cursor, str, int)
-    before = None
-    if place is not None:
-        before = parse_text_id(f"{place[0]}-{place[1]}")
+    before = parse_text_id(f"{place[0]}-{place[1]}") if place else None
+    wanted = wanted_texts(query)
     with transaction(ctx.engine) as connection:
-        found = reading.history(connection, OWNER, before=before, limit=query.limit + 1)
-    following = None
-    if len(found) > query.limit:
-        found = found[: query.limit]
-        following = cursor(found[-1][1].job_id.hex, found[-1][1].row_no)
-    return json_response(page([_resource(ctx, *pair) for pair in found], PATH, following, query.limit))
+        found, behind = list_texts(connection, OWNER, before=before, limit=query.limit, wanted=wanted)
+    following = cursor(behind[0].hex, behind[1]) if behind else None
+    return json_response(page([_resource(ctx, *pair) for pair in found], PATH, following, query.limit, repeated(query)))
 
 
 def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:

@@ -1,11 +1,14 @@
 """Parameters that say which rows of a file are asked for, and assignments anew, as they stand in the address."""
 
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from api.problems import bad_input
-from api.shapes import RowsQuery
+from api.shapes import JobsFilter, PageQuery, RowsQuery, TextsFilter
 from jobs.filtering import RowFilter, RowStatus
+from jobs.history import Wanted
 from jobs.records import Model
+from jobs.states import JobState
 
 NONE = "none"
 """`assigned=none`: the rows that are on none of the topics."""
@@ -27,22 +30,46 @@ def read_filter(query: RowsQuery, model: Model | None) -> RowFilter:
         assigned = () if names == [NONE] else tuple(dict.fromkeys(names))
         for name in assigned:
             _check("assigned", name, model)
-    if query.q is not None and "\x00" in query.q:
-        raise bad_input("q", "invalid_characters", "No text holds a NUL character.")
     return RowFilter(
         topic=query.topic,
         min_probability=query.min_probability,
         max_probability=query.max_probability,
         assigned=assigned,
-        words=tuple((query.q or "").split()),
+        words=_words(query.q),
         status=RowStatus(query.status) if query.status else None,
     )
 
 
-def repeated(query: RowsQuery) -> str:
+def wanted_texts(query: TextsFilter) -> Wanted:
+    """Which texts of the history are asked for."""
+    status = RowStatus(query.status) if query.status else None
+    return Wanted(_words(query.q), _aware(query.since), _aware(query.until), status=status)
+
+
+def wanted_files(query: JobsFilter) -> Wanted:
+    """Which files of the history are asked for. Raises a problem (422) for a status that there is not."""
+    try:
+        states = tuple(JobState(part.strip()) for part in query.status.split(",")) if query.status else ()
+    except ValueError as error:
+        raise bad_input("status", "unknown_status", f"A status is one of {', '.join(JobState)}.") from error
+    return Wanted(_words(query.q), _aware(query.since), _aware(query.until), states=states)
+
+
+def repeated(query: PageQuery) -> str:
     """The parameters of `query` but its place, to be added to the address of the next page."""
-    given = query.model_dump(exclude={"cursor", "limit"}, exclude_none=True)
+    given = query.model_dump(exclude={"cursor", "limit"}, exclude_none=True, mode="json")
     return "&" + urlencode(given) if given else ""
+
+
+def _words(q: str | None) -> tuple[str, ...]:
+    if q is not None and "\x00" in q:
+        raise bad_input("q", "invalid_characters", "No text holds a NUL character.")
+    return tuple((q or "").split())
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """A time with its zone; one without, as a date alone is, counts in UTC like all times of the interface."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def _check(pointer: str, topic: str, model: Model | None) -> None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
@@ -13,15 +12,16 @@ from werkzeug.wrappers import Response as BaseResponse
 from api.context import OWNER, Context, context
 from api.files import ByteStream, FileReader, Limits, open_file
 from api.incoming import Hashed
-from api.problems import bad_input
 from api.represent import cursor, job_resource, page, read_cursor, when
 from api.resources.common import documented, fingerprint_of, idempotency, json_response
+from api.resources.filters import repeated, wanted_files
 from api.shapes import IdPath, JobOut, JobsOut, JobsQuery
 from api.uploads import Upload, receive
 from jobs import ending, fleet, reading, store
 from jobs.database import transaction
+from jobs.history import list_files
 from jobs.records import Idempotency, Job, NewJob, NewText, parse_job_id
-from jobs.states import TERMINAL_STATES, JobKind, JobState, Lane
+from jobs.states import TERMINAL_STATES, JobKind, Lane
 
 PATH = "/api/v1/jobs"
 
@@ -103,21 +103,20 @@ def upload() -> Response:
 def list_jobs(query: JobsQuery) -> Response:
     ctx = context()
     place = read_cursor(query.cursor, str)
-    states = _states(query.status)
+    wanted = wanted_files(query)
     with transaction(ctx.engine) as connection:
-        found = reading.list_jobs(
+        found = list_files(
             connection,
             OWNER,
             before=parse_job_id(place[0]) if place else None,
             limit=query.limit + 1,
-            states=states,
+            wanted=wanted,
         )
     following = None
     if len(found) > query.limit:
         found = found[: query.limit]
         following = cursor(found[-1].id.hex)
-    more = f"&status={quote(query.status)}" if query.status else ""
-    return json_response(page([_resource(ctx, job) for job in found], PATH, following, query.limit, more))
+    return json_response(page([_resource(ctx, job) for job in found], PATH, following, query.limit, repeated(query)))
 
 
 @blueprint.get(f"{PATH}/<id>", summary="How far a file is", responses=documented(404, s200=JobOut))
@@ -170,13 +169,6 @@ def expires_at(ctx: Context, job: Job) -> str | None:
     if not days:
         return None
     return when(datetime.combine(job.day + timedelta(days=days + 1), datetime.min.time(), job.created_at.tzinfo))
-
-
-def _states(text: str | None) -> list[JobState]:
-    try:
-        return [JobState(part.strip()) for part in text.split(",")] if text else []
-    except ValueError as error:
-        raise bad_input("status", "unknown_status", f"A status is one of {', '.join(JobState)}.") from error
 
 
 def layout_of(reader: FileReader) -> dict[str, Any]:
