@@ -42,7 +42,7 @@ export function parseRetryAfter(value) {
 }
 
 /** Resolves to {status, data, retryAfter, location}. Throws ApiError, NetworkError, or AbortError if `signal` fires. */
-export async function request(address, { method = "GET", json, headers = {}, signal, also = [] } = {}) {
+export async function request(address, { method = "GET", json, body, headers = {}, signal, also = [] } = {}) {
   const giveUp = new AbortController();
   const timer = setTimeout(() => giveUp.abort(), GIVE_UP_MS);
   const stop = () => giveUp.abort();
@@ -51,7 +51,7 @@ export async function request(address, { method = "GET", json, headers = {}, sig
     signal?.throwIfAborted();
     const response = await fetch(address, {
       method,
-      body: json === undefined ? undefined : JSON.stringify(json),
+      body: json === undefined ? body : JSON.stringify(json),
       headers: {
         Accept: "application/json, application/problem+json",
         "Accept-Language": language,

@@ -1,10 +1,11 @@
 // Sending a file, and the files so far.
 
-import { api, newKey, page, request } from "./api.js";
+import { NetworkError, api, newKey, page, request } from "./api.js";
 import { button, byId, el, notice, say } from "./dom.js";
 import { bytes, duration, progressPercent } from "./format.js";
 import { isOver, jobsTable, setBar } from "./jobs.js";
 import { poll } from "./poll.js";
+import { makePreview } from "./preview.js";
 import { problemNotice } from "./problems.js";
 import { upload } from "./upload.js";
 import { t } from "./words.js";
@@ -19,11 +20,15 @@ const drop = byId("drop");
 let chosen = null; // The file as the browser holds it.
 let key = null; // Names this sending of this file: sent again after a lost answer, it is still one job.
 let sending = null;
+let comeback = null; // Asks whether a server that was gone is there again.
+
+const preview = makePreview();
 
 function choose(files) {
   if (sending || files.length === 0) {
     return;
   }
+  stopWaiting();
   byId("notice").replaceChildren(...(files.length > 1 ? [notice("info", t("files.one_at_a_time"))] : []));
   chosen = files[0];
   key = newKey();
@@ -31,9 +36,12 @@ function choose(files) {
   byId("chosen-size").textContent = bytes(chosen.size);
   show("chosen");
   byId("send").focus();
+  preview.show(chosen);
 }
 
 function forget() {
+  stopWaiting();
+  preview.hide();
   chosen = null;
   input.value = "";
   byId("name").value = "";
@@ -49,6 +57,7 @@ function show(part) {
 }
 
 async function send() {
+  stopWaiting();
   byId("notice").replaceChildren();
   show("sending");
   byId("cancel").focus();
@@ -57,6 +66,7 @@ async function send() {
   say(byId("status"), t("files.sending_started", { name: chosen.name }));
   sending = upload(chosen, {
     name: byId("name").value.trim(),
+    options: preview.options(),
     key,
     onProgress: (progress) => showProgress({ ...progress, began }),
   });
@@ -75,9 +85,22 @@ async function send() {
         key = newKey();
       }
       byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), send)]));
+      if (error instanceof NetworkError) {
+        sendWhenBack();
+      }
     }
     byId("send").focus();
   }
+}
+
+/** The file is sent again by itself as soon as anything answers; its key keeps one that had arrived from a second job. */
+function sendWhenBack() {
+  comeback = poll(() => request(page("/healthz")), { onAnswer: () => send() && false, onError: () => {} });
+}
+
+function stopWaiting() {
+  comeback?.stop();
+  comeback = null;
 }
 
 function showProgress({ sent, total, began }) {

@@ -14,7 +14,8 @@ export function describe(error) {
   }
   const { status, problem } = error;
   const title = tOr(`error.${status}`, status >= 500 ? t("error.server") : t("error.refused"));
-  const details = [...(problem.errors ?? []).map(describePart), problem.detail];
+  const known = (problem.errors ?? []).length === 0 && tOr(`file.${problem.code}`, "");
+  const details = [known, ...(problem.errors ?? []).map(describePart), problem.detail];
   const lines = [...new Set(details.filter(Boolean))].slice(0, 8);
   if (error.retryAfter !== null && status === 429) {
     lines.push(t("error.retry_after", { n: Math.ceil(error.retryAfter) }));
@@ -33,6 +34,7 @@ export function rowProblem(error) {
   return tOr(`row.${error.code}`, error.message ?? error.code);
 }
 
+/** What is wrong with a file is said in the page's words; the sentence of the server follows, which knows the place. */
 function describePart({ code, message }) {
-  return tOr(`row.${code}`, message);
+  return tOr(`file.${code}`, tOr(`row.${code}`, message));
 }

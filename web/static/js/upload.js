@@ -4,14 +4,17 @@ import { ApiError, NetworkError, api, parseRetryAfter } from "./api.js";
 import { language } from "./words.js";
 
 /**
- * Sends `file` to `/jobs`. `onProgress({sent, total})` counts bytes on their way; sent === total means that the server
+ * Sends `file` to `/jobs` with the `options` of reading it. `onProgress({sent, total})` counts bytes on their way; sent === total means that the server
  * has it all and is reading. Returns {done, cancel}: a promise of the job (ApiError, NetworkError, AbortError), and
  * a function that stops.
  */
-export function upload(file, { name, key, onProgress }) {
+export function upload(file, { name, options, key, onProgress }) {
   const form = new FormData();
   if (name) {
     form.append("name", name);
+  }
+  for (const [option, value] of Object.entries(options)) {
+    form.append(option, value);
   }
   form.append("file", file, file.name);
   const xhr = new XMLHttpRequest();
