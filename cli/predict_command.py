@@ -75,7 +75,11 @@ def predict(
     try:
         with interruption.caught(), _opened(file, options, Limits.of(settings)) as incoming:
             classifier = Classifier.load(
-                model or settings.model, device=settings.device, backend=settings.backend, threads=settings.threads
+                model or settings.model,
+                device=settings.device,
+                backend=settings.backend,
+                arithmetic=settings.arithmetic,
+                threads=settings.threads,
             )
             topics = [(topic.id, topic.threshold) for topic in classifier.info.topics]
             mapping = incoming.reader.layout.mapping

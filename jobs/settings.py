@@ -30,6 +30,10 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_MODEL": ("", "model folder; empty: the shipped one, `ml/models/rubrika-small`"),
     "RUBRIKA_DEVICE": ("auto", "`auto`, `cpu` or `cuda`: what the network runs on"),
     "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
+    "RUBRIKA_ARITHMETIC": (
+        "auto",
+        "`int8` (OpenVINO alone), `float`, or `auto`: int8 on processors with VNNI and without AMX",
+    ),
     "RUBRIKA_AUTH": (
         "off",
         "`off`: whoever reaches the port is the one owner; refused beyond loopback unless forced",
@@ -96,6 +100,7 @@ class Settings:
     model: Path
     device: str
     backend: str
+    arithmetic: str
     auth: str
     allow_open: bool
     log_level: str
@@ -169,6 +174,7 @@ class Settings:
             model=Path(text("RUBRIKA_MODEL")).expanduser().absolute() if text("RUBRIKA_MODEL") else SHIPPED_MODEL,
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
             backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
+            arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "int8"),
             auth=choice("RUBRIKA_AUTH", "off"),
             allow_open=choice("RUBRIKA_ALLOW_OPEN", "0", "1") == "1",
             log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ml import artifact
 from ml.artifact import ModelFolder, ModelInfo
-from ml.backends import Backend
+from ml.backends import Arithmetic, Backend, fastest_arithmetic, processor_flags
 from ml.encoding import TextEncoder, pad
 from ml.errors import BackendError
 from ml.posts import Post
@@ -31,6 +31,7 @@ LENGTH_MULTIPLE = 16
 
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "openvino", "onnxruntime", "torch")
+ARITHMETICS = ("auto", "float", "int8")
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Classifier:
         *,
         device: str = "auto",
         backend: str = "auto",
+        arithmetic: str = "auto",
         threads: int = 0,
         cache_dir: Path | None = None,
     ) -> "Classifier":
@@ -108,6 +110,7 @@ class Classifier:
             folder: the model folder.
             device: `auto`, `cpu` or `cuda`.
             backend: `auto`, `openvino`, `onnxruntime` or `torch`.
+            arithmetic: `int8` (OpenVINO alone), `float`, or `auto`: int8 where the processor gains by it.
             threads: cores to use on a CPU; 0: all that the process may use.
             cache_dir: where graphs are kept between starts; None: `rubrika` in the user's cache folder.
 
@@ -116,7 +119,8 @@ class Classifier:
             BackendError: the device or the backend is not there.
         """
         model = artifact.read(folder)
-        return cls(model, load_backend(model, device, backend, threads, cache_dir or default_cache_dir()))
+        cache_dir = cache_dir or default_cache_dir()
+        return cls(model, load_backend(model, device, backend, threads, cache_dir, arithmetic))
 
     @property
     def backend(self) -> str:
@@ -224,10 +228,14 @@ class Classifier:
         return tuple(ids), cut, refused
 
 
-def load_backend(model: ModelFolder, device: str, backend: str, threads: int, cache_dir: Path) -> Backend:
+def load_backend(
+    model: ModelFolder, device: str, backend: str, threads: int, cache_dir: Path, arithmetic: str = "auto"
+) -> Backend:
     """Load the network of `model` with the chosen backend; the choices are those of `Classifier.load`."""
     if device not in DEVICES or backend not in BACKENDS:
         raise BackendError(f"Device {device!r} must be one of {DEVICES} and backend {backend!r} one of {BACKENDS}.")
+    if arithmetic not in ARITHMETICS:
+        raise BackendError(f"Arithmetic {arithmetic!r} must be one of {ARITHMETICS}.")
     if device == "cuda" and backend not in ("auto", "torch"):
         raise BackendError(f"On a CUDA device the network runs in torch, not in {backend}.")
     if device == "auto":
@@ -237,7 +245,12 @@ def load_backend(model: ModelFolder, device: str, backend: str, threads: int, ca
     if backend == "openvino":
         from ml.backends.openvino_cpu import OpenVinoBackend
 
-        return OpenVinoBackend(model, cache_dir, threads)
+        chosen: Arithmetic = fastest_arithmetic(processor_flags())
+        if arithmetic != "auto":
+            chosen = "int8" if arithmetic == "int8" else "float"
+        return OpenVinoBackend(model, cache_dir, threads, chosen)
+    if arithmetic == "int8":
+        raise BackendError(f"int8 runs on OpenVINO alone, and the backend is {backend}.")
     if backend == "onnxruntime":
         from ml.backends.onnxruntime_cpu import OnnxRuntimeBackend
 

@@ -1,15 +1,17 @@
 """Build the ONNX graph of a BERT classifier from its safetensors, by the names of its weights and without torch.
 
 One weights file serves every backend: nothing is exported ahead of time and no second copy is carried. Only standard
-operators are used (opset 17), batch and length stay open, and the weights are stored in float16 and computed with in
-float32. The architecture is that of Devlin et al. 2018 (arXiv:1810.04805), as transformers' `BertModel` computes it.
+operators are used (opset 17), and batch and length stay open. Weights are stored in float16 and computed with in
+float32; or those of the layers are stored in 8 bits with a scale for each output (symmetric: Wu et al. 2020,
+arXiv:2004.09602), which a runtime may multiply as integers. The architecture is that of Devlin et al. 2018
+(arXiv:1810.04805), as transformers' `BertModel` computes it.
 """
 
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +27,18 @@ OPSET = 17
 IR_VERSION = 9
 
 # Part of the name of cached graphs: raise it whenever the graph below changes.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 
 # Added to the attention scores of padding; far below any score and still finite in bfloat16.
 MASKED = -1e4
 
 Array = npt.NDArray[Any]
 
+Weights = Literal["float16", "int8"]
+"""How the weights of the layers are stored. Embeddings and the last layer are in float16 and float32 either way."""
 
-def build(folder: ModelFolder) -> onnx.ModelProto:
+
+def build(folder: ModelFolder, weights: Weights = "float16") -> onnx.ModelProto:
     """Return the graph of a model folder: int64 `input_ids`, `attention_mask` (batch, length) to float32 `logits`.
 
     Raises:
@@ -46,27 +51,27 @@ def build(folder: ModelFolder) -> onnx.ModelProto:
             "and OpenVINO. Use the torch backend for it (RUBRIKA_BACKEND=torch)."
         )
     try:
-        weights = load_file(folder.weights)
+        values = load_file(folder.weights)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder.weights} cannot be read as safetensors: {error}.") from error
-    return _Bert(config, weights, len(folder.info.topics), folder.pooling).build()
+    return _Bert(config, values, len(folder.info.topics), folder.pooling, weights).build()
 
 
-def cached(folder: ModelFolder, cache_dir: Path) -> Path:
+def cached(folder: ModelFolder, cache_dir: Path, weights: Weights = "float16") -> Path:
     """Return the path of the folder's graph in `cache_dir`, built on first use.
 
     Several processes may ask at once: each file appears whole or not at all.
     """
-    path = cache_dir / f"{folder.weights_sha256[:24]}-{folder.pooling}-{GRAPH_VERSION}.onnx"
+    path = cache_dir / f"{folder.weights_sha256[:24]}-{folder.pooling}-{weights}-{GRAPH_VERSION}.onnx"
     if not path.exists():
-        write(folder, path)
+        write(folder, path, weights)
     return path
 
 
-def write(folder: ModelFolder, path: Path) -> None:
+def write(folder: ModelFolder, path: Path, weights: Weights = "float16") -> None:
     """Build the graph and write it to `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = build(folder).SerializeToString()
+    content = build(folder, weights).SerializeToString()
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -80,8 +85,11 @@ def write(folder: ModelFolder, path: Path) -> None:
 class _Bert:
     """The nodes of one graph, in the order in which the network computes them."""
 
-    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Array], topics: int, pooling: str) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], values: Mapping[str, Array], topics: int, pooling: str, weights: Weights
+    ) -> None:
         self._config = config
+        self._values = values
         self._weights = weights
         self._topics = topics
         self._pooling = pooling
@@ -98,7 +106,7 @@ class _Bert:
         for layer in range(int(self._config["num_hidden_layers"])):
             states = self._layer(f"encoder.encoder.layer.{layer}", states, penalty)
         pooled = self._pool(states, mask)
-        self._linear("head", pooled, self._hidden, self._topics, output="logits")
+        self._linear("head", pooled, self._hidden, self._topics, output="logits", weights="float16")
         ids = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
@@ -177,13 +185,31 @@ class _Bert:
             raise ModelError(f"The pooling {self._pooling!r} is not known: it must be mean, cls or pooler.")
         return self._node("Tanh", self._linear("encoder.pooler.dense", first, self._hidden, self._hidden))
 
-    def _linear(self, name: str, states: str, inputs: int, outputs: int, output: str | None = None) -> str:
+    def _linear(
+        self,
+        name: str,
+        states: str,
+        inputs: int,
+        outputs: int,
+        output: str | None = None,
+        weights: Weights | None = None,
+    ) -> str:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
         if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
             raise ModelError(f"The weights {name} have shape {weight.shape}, not {(outputs, inputs)}: damaged model.")
-        matrix = self._node("Cast", self._half(f"{name}.weight", np.ascontiguousarray(weight.T)), to=TensorProto.FLOAT)
+        matrix = self._matrix(f"{name}.weight", np.ascontiguousarray(weight.T), weights or self._weights)
         product = self._node("MatMul", states, matrix)
         return self._node("Add", product, self._constant(f"{name}.bias", bias.astype(np.float32)), output=output)
+
+    def _matrix(self, name: str, values: Array, weights: Weights) -> str:
+        if weights == "float16":
+            return self._node("Cast", self._half(name, values), to=TensorProto.FLOAT)
+        whole = values.astype(np.float32)
+        # A column of zeros has no scale of its own; any will do.
+        scale = np.maximum(np.abs(whole).max(axis=0, keepdims=True), np.finfo(np.float32).tiny * 127) / 127
+        rounded = self._constant(f"{name}.int8", np.rint(whole / scale).astype(np.int8))
+        column = self._constant(f"{name}.scale", scale.astype(np.float32))
+        return self._node("Mul", self._node("Cast", rounded, to=TensorProto.FLOAT), column)
 
     def _norm(self, name: str, states: str) -> str:
         scale = self._constant(f"{name}.weight", self._weight(f"{name}.weight").astype(np.float32))
@@ -192,7 +218,7 @@ class _Bert:
 
     def _weight(self, name: str) -> Array:
         try:
-            return self._weights[name]
+            return self._values[name]
         except KeyError as error:
             raise ModelError(f"The weights lack {name}: incomplete model, or no BERT.") from error
 

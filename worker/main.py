@@ -38,6 +38,7 @@ def load_classifier(settings: Settings) -> Classifier:
         settings.model,
         device=settings.device,
         backend=settings.backend,
+        arithmetic=settings.arithmetic,
         threads=settings.threads or available_cores(),
         cache_dir=settings.data_dir / "cache",
     )

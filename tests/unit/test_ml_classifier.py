@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from ml import artifact
+from ml.backends import fastest_arithmetic
 from ml.classifier import LENGTH_MULTIPLE, Classifier, Predictions
 from ml.errors import BackendError, ModelError
 from ml.posts import Post
@@ -144,7 +145,9 @@ def test_every_backend_agrees_with_the_reference(
 ) -> None:
     folder = make_tiny_model(tmp_path / "model", pooling=pooling)
     posts = [*many_posts(12), Post("Гол!", "счёт", "мама"), Post("")]
-    classifier = Classifier.load(folder, backend=backend, device="cpu", threads=1, cache_dir=tmp_path / "cache")
+    classifier = Classifier.load(
+        folder, backend=backend, arithmetic="float", device="cpu", threads=1, cache_dir=tmp_path / "cache"
+    )
     classifier.warm_up()
     predictions = classifier.predict(posts)
     assert not predictions.failures
@@ -189,6 +192,28 @@ def _bf16() -> bool:
     return cpuinfo.exists() and "bf16" in cpuinfo.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_eight_bits_are_near_the_whole_numbers_and_not_the_same(
+    tmp_path: Path, pooling: str, reference: Callable[[Path, list[Post]], npt.NDArray[np.float32]]
+) -> None:
+    folder = make_tiny_model(tmp_path / "model", pooling=pooling)
+    posts = many_posts(12)
+    classifier = Classifier.load(folder, arithmetic="int8", device="cpu", threads=1, cache_dir=tmp_path / "cache")
+    assert "int8" in classifier.backend
+    probabilities = classifier.predict(posts).probabilities
+    whole = reference(folder, posts)
+    np.testing.assert_allclose(probabilities, whole, atol=2e-2)
+    assert np.abs(probabilities - whole).max() > 1e-5
+
+
+def test_eight_bits_are_chosen_where_they_are_fastest() -> None:
+    assert fastest_arithmetic(frozenset({"avx2", "avx512_vnni"})) == "int8"
+    assert fastest_arithmetic(frozenset({"avx2", "avx_vnni"})) == "int8"
+    assert fastest_arithmetic(frozenset({"avx512_vnni", "amx_bf16", "amx_int8"})) == "float"
+    assert fastest_arithmetic(frozenset({"avx2"})) == "float"
+    assert fastest_arithmetic(frozenset()) == "float"
+
+
 def test_graphs_are_kept_and_found_again(tmp_path: Path, folder: Path) -> None:
     def load() -> None:
         Classifier.load(folder, backend="onnxruntime", device="cpu", threads=1, cache_dir=tmp_path)
@@ -205,6 +230,11 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(tmp_path: Path, folder: Pat
         Classifier.load(folder, backend="abacus", cache_dir=tmp_path)
     with pytest.raises(BackendError, match="runs in torch, not in openvino"):
         Classifier.load(folder, backend="openvino", device="cuda", cache_dir=tmp_path)
+    with pytest.raises(BackendError, match="must be one of"):
+        Classifier.load(folder, arithmetic="int4", cache_dir=tmp_path)
+    for backend in ("onnxruntime", "torch"):
+        with pytest.raises(BackendError, match=f"int8 runs on OpenVINO alone, and the backend is {backend}"):
+            Classifier.load(folder, backend=backend, arithmetic="int8", device="cpu", cache_dir=tmp_path)
     strange = make_tiny_model(tmp_path / "strange")
     config = (strange / artifact.CONFIG).read_text(encoding="utf-8").replace('"bert"', '"gpt2"')
     (strange / artifact.CONFIG).write_text(config, encoding="utf-8")

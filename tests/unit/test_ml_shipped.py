@@ -8,6 +8,7 @@ from jobs.settings import SHIPPED_MODEL
 from ml import artifact
 from ml.classifier import Classifier
 from ml.posts import Post
+from web.examples import EXAMPLES
 
 OBVIOUS = {
     "sport": "Сборная России по хоккею обыграла Канаду 3:2 и вышла в финал чемпионата мира",
@@ -45,6 +46,18 @@ def test_an_obvious_text_gets_its_topic_first_and_assigned(classifier: Classifie
     ids = [one.id for one in classifier.info.topics]
     assert ids[probabilities.index(max(probabilities))] == topic
     assert probabilities[ids.index(topic)] >= classifier.info.topics[ids.index(topic)].threshold
+
+
+def test_eight_bits_assign_what_whole_numbers_assign(tmp_path: Path) -> None:
+    posts = [Post(text) for text in OBVIOUS.values()] + [
+        Post(one.doc_text, one.image2text, one.speech2text) for one in EXAMPLES
+    ]
+    assigned = []
+    for arithmetic in ("float", "int8"):
+        one = Classifier.load(SHIPPED_MODEL, arithmetic=arithmetic, device="cpu", threads=1, cache_dir=tmp_path)
+        thresholds = [topic.threshold for topic in one.info.topics]
+        assigned.append((one.predict(posts).probabilities >= thresholds).tolist())
+    assert assigned[0] == assigned[1]
 
 
 def test_a_text_on_none_of_the_topics_gets_none(classifier: Classifier) -> None:

@@ -19,6 +19,7 @@ BAD = [
     ("RUBRIKA_DEVICE", "tpu"),
     ("RUBRIKA_DEVICE", "CPU"),
     ("RUBRIKA_BACKEND", "onnx"),
+    ("RUBRIKA_ARITHMETIC", "int4"),
     ("RUBRIKA_AUTH", "on"),
     ("RUBRIKA_ALLOW_OPEN", "yes"),
     ("RUBRIKA_LOG_LEVEL", "LOUD"),
