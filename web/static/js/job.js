@@ -1,12 +1,18 @@
 // One file: its progress until the end, what can be done with it, and its rows.
 
 import { api, newKey, page, readiness, request } from "./api.js";
+import { makeChoice } from "./choice.js";
 import { byId, el, notice, say, setTitle } from "./dom.js";
+import { makeDownloads } from "./downloads.js";
+import { makeFilters } from "./filters.js";
 import { workerNotice } from "./follow.js";
 import { duration, measure, moment, number, progressPercent } from "./format.js";
+import { makeHeat } from "./heat.js";
 import { doneRows, isOver, jobName, progressWords, setBar, stateBadge } from "./jobs.js";
 import { problemNotice } from "./problems.js";
+import { compareWith, offerRerun } from "./rerun.js";
 import { makeRows } from "./rows.js";
+import { makeSummary } from "./summary.js";
 import { watch } from "./watch.js";
 import { t } from "./words.js";
 
@@ -16,9 +22,15 @@ const WORTH_ANOTHER_TRY = new Set(["worker_lost", "model_failed"]);
 const view = byId("view");
 const id = view.dataset.id;
 const address = api(`/jobs/${encodeURIComponent(id)}`);
-const rows = makeRows(`${address}/results`);
+const choice = makeChoice();
+const filters = makeFilters(choice);
+const rows = makeRows(`${address}/results`, choice);
+const heat = makeHeat(address, choice);
+const summary = makeSummary(address, choice, { onData: showSummary });
+makeDownloads(address, choice);
 
 let known = null; // The job as last heard of.
+let topics = [];
 let idleSince = null; // When the count of finished rows last changed.
 const retryKey = newKey(); // A retry that is sent twice is still one job.
 
@@ -41,9 +53,13 @@ function showJob(job) {
   byId("cancel").disabled = job.status === "cancelling";
   setTitle(titleOf(job));
   rows.follow(job, before);
+  summary.follow(job, before);
   watchForWorker(job, before);
   if (isOver(job) && before?.status !== job.status) {
-    offerRetry(job);
+    offerRerun(job, address);
+    if (job.layout.rerun_of) {
+      compareWith(job, job.layout.rerun_of);
+    }
   }
 }
 
@@ -132,17 +148,16 @@ async function cancel() {
   }
 }
 
-/** Once it is over: a button for the rows that failed in the hands of workers, if there are any. */
-async function offerRetry(job) {
-  if (job.rows.failed === 0) {
-    return;
-  }
-  try {
-    const { data } = await request(`${address}/summary`);
-    byId("retry").hidden = !data.failures.some(({ code }) => WORTH_ANOTHER_TRY.has(code));
-  } catch {
-    // Without the summary nothing is known of the reasons, and nothing is offered.
-  }
+/** What is known of the file as a whole: what there is to choose from, and whether a second try is worth it. */
+function showSummary(data, its) {
+  topics = its;
+  filters.topics(topics);
+  byId("retry").hidden = !isOver(known) || !data.failures.some(({ code }) => WORTH_ANOTHER_TRY.has(code));
+  drawHeat();
+}
+
+function drawHeat() {
+  heat.follow(topics, isOver(known));
 }
 
 async function retry() {
@@ -166,9 +181,7 @@ async function remove() {
   }
 }
 
-for (const link of byId("downloads").querySelectorAll("[data-format]")) {
-  link.href = `${address}/results.${link.dataset.format}`;
-}
+choice.onSettle(drawHeat);
 byId("cancel").addEventListener("click", cancel);
 byId("retry").addEventListener("click", retry);
 byId("delete").addEventListener("click", () => {

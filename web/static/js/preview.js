@@ -11,6 +11,7 @@ const TEXTS = ["doc_text", "image2text", "speech2text"];
 const FIELDS = [...TEXTS, "custom_id"];
 const CHOICES = ["encoding", "delimiter", "sheet"];
 const EXCERPT = 120;
+const READ_OTHERWISE = new Set(["bad_encoding", "no_readable_row", "open_quote", "row_too_long", "duplicate_column", "missing_column"]);
 // A file that must be read whole is sent unasked up to this size; beyond it a person decides whether that is worth it.
 const UNASKED_BYTES = 20 << 20;
 
@@ -91,7 +92,16 @@ export function makePreview() {
 
   function refuse(error) {
     byId("preview").classList.remove("stale");
-    byId("preview").hidden = !drawn;
+    const other = error instanceof ApiError && READ_OTHERWISE.has(error.problem.errors?.[0]?.code);
+    if (other) {
+      // Another choice may help, so the choices are there although there is nothing to show.
+      byId("preview-facts").replaceChildren();
+      byId("preview-guessed").replaceChildren();
+      byId("preview-rows").replaceChildren();
+      byId("mapping").hidden ||= !drawn;
+      byId("how-read").open = true;
+    }
+    byId("preview").hidden = !drawn && !other;
     byId("preview-notice").replaceChildren(problemNotice(error, [button(t("retry"), () => ask())]));
   }
 
@@ -177,6 +187,7 @@ export function makePreview() {
       drawn = false;
       byId("preview").hidden = true;
       byId("strict").checked = false;
+      byId("how-read").open = false;
       byId("sheet").replaceChildren(el("option", { value: "" }));
       for (const name of CHOICES) {
         byId(name).value = "";

@@ -1,7 +1,7 @@
 // The rows of a job, a page at a time: texts that open, a column per topic, failed rows with their reason.
 
 import { api, request, sameServer } from "./api.js";
-import { byId, el, icon } from "./dom.js";
+import { button, byId, el, icon } from "./dom.js";
 import { excerpt, number, percent } from "./format.js";
 import { doneRows, isOver } from "./jobs.js";
 import { problemNotice, rowProblem } from "./problems.js";
@@ -15,41 +15,67 @@ const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 const FIELDS = ["doc_text", "image2text", "speech2text"];
 
 /** Takes over the elements of the page that show rows; follow() tells it how the job is getting on. */
-export function makeRows(address) {
-  const pages = [`${address}?limit=${PAGE_ROWS}`]; // Addresses of the pages up to the one after that which is shown.
+export function makeRows(address, choice) {
+  const first = () => `${address}?${new URLSearchParams([["limit", String(PAGE_ROWS)], ...choice.filterParams(), ...choice.thresholdParams()])}`;
+  let pages = [first()]; // Addresses of the pages up to the one after that which is shown.
   let at = 0;
   let shown = null;
   let shownAt = 0;
-  let loading = false;
+  let loading = null; // Ends the requests for the page that is on its way.
+  let tookMs = 0;
+  let total = 0;
   let stale = false;
   let names = null; // Topics by id, as the active model names them.
   let failed = false;
 
   async function load(index, { quietly = false } = {}) {
-    if (loading) {
+    if (quietly && loading) {
       return;
     }
-    loading = true;
+    loading?.abort();
+    const mine = new AbortController();
+    loading = mine;
+    const began = performance.now();
     try {
       names ??= await topicNames();
-      const { data } = await request(pages[index]);
+      const { items, next } = await gather(pages[index], mine.signal);
       pages.length = index + 1;
-      if (data.next) {
-        pages.push(sameServer(data.next));
+      if (next) {
+        pages.push(next);
       }
       at = index;
       failed = false;
       byId("rows-notice").replaceChildren();
-      show(data.items, quietly);
+      show(items, quietly);
     } catch (error) {
+      if (mine.signal.aborted) {
+        return;
+      }
       failed = true;
       if (!quietly) {
-        byId("rows-notice").replaceChildren(problemNotice(error));
+        byId("rows-notice").replaceChildren(problemNotice(error, [button(t("retry"), () => load(index))]));
       }
-    } finally {
-      shownAt = performance.now();
-      loading = false;
     }
+    tookMs = performance.now() - began;
+    shownAt = performance.now();
+    loading = null;
+  }
+
+  /** A whole page of rows. The server searches for a tenth of a second at a time, so this may take many requests. */
+  async function gather(address, signal) {
+    const items = [];
+    let next = address;
+    const stop = new AbortController();
+    while (next && items.length < PAGE_ROWS && !stop.signal.aborted) {
+      const { data } = await request(next, { signal });
+      items.push(...data.items);
+      next = data.next ? withLimit(sameServer(data.next), PAGE_ROWS - items.length || PAGE_ROWS) : null;
+      if (next && items.length < PAGE_ROWS) {
+        const words = t("rows.searching", { n: data.searched.to, total, found: items.length });
+        byId("rows-notice").replaceChildren(el("p", { class: "searching" }, words, " ", button(t("rows.stop"), () => stop.abort())));
+      }
+    }
+    return { items, next: next && withLimit(next, PAGE_ROWS) };
   }
 
   function show(items, quietly) {
@@ -58,7 +84,8 @@ export function makeRows(address) {
     }
     const open = new Set([...document.querySelectorAll("#table details[open]")].map((details) => details.dataset.row));
     shown = items;
-    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open) : el("p", { class: "nothing" }, t("rows.nothing")));
+    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
+    byId("pager-words").textContent = "";
     const single = at === 0 && pages.length === 1;
     byId("pager").hidden = single;
     byId("earlier").disabled = at === 0;
@@ -74,12 +101,21 @@ export function makeRows(address) {
   byId("earlier").addEventListener("click", () => at > 0 && load(at - 1));
   byId("later").addEventListener("click", () => pages.length > at + 1 && load(at + 1));
 
+  choice.onSettle(() => {
+    pages = [first()];
+    at = 0;
+    if (shown !== null || failed) {
+      load(0);
+    }
+  });
+
   return {
     /** Load the first page once, and the shown one anew as long as rows on it have no result yet. */
     follow(job, before) {
+      total = job.rows.total;
       const news = before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
       const waiting = failed || shown === null || shown.some((row) => !FINAL.has(row.status)) || shown.length < PAGE_ROWS;
-      const due = isOver(job) || performance.now() - shownAt > REFRESH_MS;
+      const due = isOver(job) || performance.now() - shownAt > Math.max(REFRESH_MS, 5 * tookMs);
       stale ||= news; // News that came too soon after the last look is not forgotten.
       if (shown === null || (stale && waiting && due)) {
         stale = false;
@@ -87,6 +123,12 @@ export function makeRows(address) {
       }
     },
   };
+}
+
+function withLimit(address, limit) {
+  const url = new URL(address, window.location.href);
+  url.searchParams.set("limit", String(limit));
+  return url.pathname + url.search;
 }
 
 /** Names by id. Before the first worker has registered a model there are none (404), and no results either. */
@@ -176,10 +218,14 @@ function textView(row, open) {
   if (lone) {
     return el("span", { class: "row-text", lang: "ru" }, short, marks);
   }
-  return el(
-    "details",
-    { open, "data-row": row.row },
-    el("summary", { lang: "ru" }, short || t("rows.no_text"), marks),
-    el("dl", { class: "row-parts" }, [...parts, ...others].map(([name, value, lang]) => [el("dt", {}, name), el("dd", { lang }, value)])),
-  );
+  const details = el("details", { open, "data-row": row.row }, el("summary", { lang: "ru" }, short || t("rows.no_text"), marks));
+  // Whole texts may be long, and most are never opened.
+  const fill = () => {
+    if (details.open && details.childElementCount === 1) {
+      details.append(el("dl", { class: "row-parts" }, [...parts, ...others].map(([name, value, lang]) => [el("dt", {}, name), el("dd", { lang }, value)])));
+    }
+  };
+  details.addEventListener("toggle", fill);
+  fill();
+  return details;
 }

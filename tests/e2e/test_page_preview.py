@@ -1,0 +1,152 @@
+"""What the page of files shows of a file before it is sent, and what a person can change about how it is read."""
+
+import os
+import signal
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import Watch, choose, csv
+from tests.e2e.service import V1, Service
+from tests.sheets import sheet_xml, xlsx
+
+
+def test_a_file_is_shown_as_it_will_be_read_and_nothing_of_it_is_stored(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    data = "Заголовок;Пост;Дата\nраз;матч <b>сегодня</b>;2026-01-01\nдва;;2026-01-02\n".encode("windows-1251")
+    choose(page, data)
+    facts = page.locator("#preview-facts li")
+    expect(facts).to_have_text(["Формат: CSV", "кодировка: windows-1251", "разделитель: точка с запятой"])
+    expect(page.locator("#preview-guessed")).to_contain_text("угадан по названию: Пост")
+    expect(page.get_by_label("Текст поста", exact=True)).to_have_value("Пост")
+    rows = page.locator("#preview-rows tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first.locator("td")).to_have_text(["1", "матч <b>сегодня</b>", "раз", "2026-01-01"])
+    expect(rows.last).to_contain_text("Текста нет: все поля пусты")
+    expect(page.locator(".preview-bad")).to_contain_text("1 строка из показанных не подойдёт")
+    assert service.get(f"{V1}/jobs").json["items"] == []
+
+    page.get_by_label("Текст поста", exact=True).select_option("Заголовок")
+    expect(page.locator("#preview-rows th").nth(1)).to_have_text("Текст поста")
+    expect(rows.last.locator("td").nth(1)).to_have_text("два")
+    expect(page.locator(".preview-bad")).to_have_count(0)
+    page.get_by_role("button", name="Отправить").click()
+    page.wait_for_url("**/jobs/*")
+    [job] = service.get(f"{V1}/jobs").json["items"]
+    assert job["layout"]["mapping"] == {"doc_text": "Заголовок"}
+    assert [row["Заголовок"] for row in service.rows(service.wait_finished(job))] == ["раз", "два"]
+    watch.assert_clean()
+
+
+def test_a_person_is_asked_for_the_column_that_no_name_tells(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    choose(page, "номер,а,б\n1,первый,второй\n".encode())
+    expect(page.locator(".notice-title")).to_have_text("В каком столбце текст поста?")
+    page.get_by_label("Текст поста", exact=True).select_option("б")
+    expect(page.locator("#preview-rows tbody td")).to_have_text(["1", "второй", "1", "первый"])
+    page.get_by_label("Текст с картинки").select_option("а")
+    expect(page.locator("#preview-rows tbody td")).to_have_text(["1", "второй", "первый", "1"])
+    page.get_by_label("Текст поста", exact=True).select_option("а")
+    expect(page.get_by_label("Текст с картинки")).to_have_value("")
+    expect(page.locator("#preview-rows tbody td")).to_have_text(["1", "первый", "1", "второй"])
+    page.get_by_role("button", name="Отправить").click()
+    page.wait_for_url("**/jobs/*")
+    expect(page.locator("#state")).to_have_text("Готово")
+    watch.assert_clean(422)
+
+
+def test_encoding_delimiter_and_strictness_can_be_said(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    choose(page, 'text,n\n"матч, да",1\n,2\n'.encode("koi8-r"))
+    expect(page.locator("#preview-notice")).to_contain_text("Кодировку файла понять не удалось.")
+    page.get_by_label("Кодировка").select_option("koi8-r")
+    cells = page.locator("#preview-rows tbody tr").first.locator("td")
+    expect(cells).to_have_text(["1", "матч, да", "1"])
+    page.get_by_label("Разделитель").select_option("semicolon")
+    expect(page.locator(".notice-title")).to_have_text("В каком столбце текст поста?")
+    page.get_by_label("Разделитель").select_option("comma")
+    expect(cells).to_have_text(["1", "матч, да", "1"])
+    page.get_by_label("Не принимать файл").check()
+    expect(page.locator("#preview-notice .notice-title")).to_have_text("Данные не приняты")
+    expect(page.locator("#preview-notice")).to_contain_text("Текста нет: все поля пусты")
+    page.get_by_role("button", name="Отправить").click()
+    expect(page.locator("#notice .notice-title")).to_have_text("Данные не приняты")
+    page.get_by_label("Не принимать файл").uncheck()
+    expect(page.locator("#preview-notice")).to_be_empty()
+    page.get_by_role("button", name="Отправить").click()
+    page.wait_for_url("**/jobs/*")
+    [job] = service.get(f"{V1}/jobs").json["items"]
+    assert (job["layout"]["encoding"], job["layout"]["delimiter"]) == ("koi8-r", ",")
+    watch.assert_clean(422)
+
+
+def test_a_sheet_of_a_workbook_is_chosen(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    sheets = {"Первый": ["с первого"], "Второй": ["со второго"]}
+    data = xlsx({name: sheet_xml({1: ["text"], 2: cells}) for name, cells in sheets.items()})
+    choose(page, data, name="книга.xlsx")
+    expect(page.locator("#preview-facts li")).to_have_text(["Формат: XLSX", "лист: Первый"])
+    page.get_by_text("Прочитано неправильно?").click()
+    expect(page.get_by_label("Кодировка")).to_be_hidden()
+    page.get_by_label("Лист").select_option("Второй")
+    expect(page.locator("#preview-rows tbody td").nth(1)).to_have_text("со второго")
+    page.get_by_role("button", name="Отправить").click()
+    page.wait_for_url("**/jobs/*")
+    assert service.get(f"{V1}/jobs").json["items"][0]["layout"]["sheet"] == "Второй"
+    watch.assert_clean()
+
+
+def test_only_the_beginning_of_a_large_file_is_sent_to_look_at_it(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    page.add_init_script(
+        """const append = FormData.prototype.append;
+        FormData.prototype.append = function (name, value, ...more) {
+          window.sent = value.size ?? window.sent;
+          return append.call(this, name, value, ...more);
+        };"""
+    )
+    choose(page, csv(*["длинный пост " * 100] * 2000))
+    expect(page.locator("#preview-rows tbody tr")).to_have_count(20)
+    assert 1_000_000 < page.evaluate("window.sent") <= 1 << 20
+    for encoding in ("utf-16-le", "utf-16-be"):
+        mark = b"\xff\xfe" if encoding == "utf-16-le" else b"\xfe\xff"
+        text = "text,n\n" + f"{'пост ' * 50},1\n" * 3000
+        choose(page, mark + text.encode(encoding))
+        expect(page.locator("#preview-facts")).to_contain_text("utf-16")
+        expect(page.locator("#preview-rows tbody tr")).to_have_count(20)
+    assert service.get(f"{V1}/jobs").json["items"] == []
+    watch.assert_clean()
+
+
+def test_what_is_no_table_of_posts_is_refused_in_words_that_help(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    for data, name, words in (
+        (b"%PDF-1.7 ...", "посты.pdf", "Это документ (PDF, Word или RTF), а не таблица."),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "фото.png", "Это картинка, звук или видео."),
+        (b"", "пусто.csv", "Файл пуст."),
+        (b"text\n", "без строк.csv", "нет ни одной строки"),
+    ):
+        choose(page, data, name=name)
+        expect(page.locator("#preview-notice")).to_contain_text(words)
+        expect(page.locator("#preview")).to_be_hidden()
+    watch.assert_clean(415, 422)
+
+
+def test_a_file_that_met_no_server_is_sent_by_itself_when_there_is_one(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    choose(page, csv("пост"))
+    page.get_by_label("Название").fill("Терпение")
+    expect(page.locator("#preview-rows tbody tr")).to_have_count(1)
+    os.killpg(service.processes[0].pid, signal.SIGKILL)
+    page.get_by_role("button", name="Отправить").click()
+    expect(page.locator(".notice-title")).to_have_text("Сервер не отвечает")
+    expect(page.get_by_label("Название")).to_have_value("Терпение")
+    service.start("api")
+    page.wait_for_url("**/jobs/*")
+    expect(page.locator("h1")).to_have_text("Терпение")
+    assert len(service.get(f"{V1}/jobs").json["items"]) == 1
+    watch.complaints = [text for text in watch.complaints if "ERR_" not in text]
+    watch.assert_clean()

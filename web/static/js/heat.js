@@ -1,0 +1,103 @@
+// Many rows by topics at one look: a column of colour for each row. A canvas, because elements by the thousand are slow.
+
+import { request } from "./api.js";
+import { byId, el } from "./dom.js";
+import { excerpt, number, percent } from "./format.js";
+import { t } from "./words.js";
+
+const LINE = 18;
+const EXCERPT = 110;
+const ROWS = 200;
+
+/** The picture of `rows` (as results give them) by `topics`, with a line under it that tells of the row pointed at. */
+function rowsHeat({ topics, rows, labelledBy }) {
+  const canvas = el("canvas", { class: "heat-canvas", tabindex: "0", role: "img", "aria-labelledby": labelledBy, "aria-describedby": "heat-row" });
+  const words = el("p", { class: "hint heat-row", id: "heat-row", role: "status" }, t("heat.hint"));
+  const names = el("ul", { class: "heat-names", "aria-hidden": "true" }, topics.map(({ name }) => el("li", {}, name)));
+  let at = null;
+
+  const draw = () => {
+    const ratio = window.devicePixelRatio || 1;
+    const width = canvas.clientWidth;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(topics.length * LINE * ratio);
+    const pen = canvas.getContext("2d");
+    const style = getComputedStyle(canvas);
+    const step = canvas.width / rows.length;
+    rows.forEach((row, place) => {
+      topics.forEach(({ id }, line) => {
+        const probability = row.probabilities?.[id];
+        pen.globalAlpha = probability === undefined ? 1 : probability;
+        pen.fillStyle = style.getPropertyValue(probability === undefined ? "--line" : "--accent");
+        pen.fillRect(Math.floor(place * step), Math.round(line * LINE * ratio), Math.ceil(step), Math.round((LINE - 1) * ratio));
+      });
+    });
+    if (at !== null) {
+      pen.globalAlpha = 1;
+      pen.strokeStyle = style.getPropertyValue("--mark");
+      pen.lineWidth = ratio;
+      pen.strokeRect(at * step, 0.5, Math.max(step, 2), canvas.height - 1);
+    }
+  };
+
+  const point = (place) => {
+    at = Math.max(0, Math.min(rows.length - 1, place));
+    const row = rows[at];
+    const best = topics.map(({ id, name }) => [row.probabilities?.[id] ?? -1, name]).sort((a, b) => b[0] - a[0])[0];
+    const said = best[0] < 0 ? t("heat.not_computed") : `${best[1]} ${percent(best[0])}`;
+    words.textContent = `${t("heat.row", { n: number(row.row) })}: ${said} · ${excerpt(row.doc_text || row.image2text || row.speech2text || "", EXCERPT)}`;
+    draw();
+  };
+
+  canvas.addEventListener("pointermove", (event) => {
+    const place = Math.floor((event.offsetX / canvas.clientWidth) * rows.length);
+    if (place !== at) {
+      point(place);
+    }
+  });
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -rows.length, End: rows.length }[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      point((at ?? -1) + step);
+    }
+  });
+  // Drawn when it has a size, and again when the window or its colours change.
+  new ResizeObserver(draw).observe(canvas);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTimeout(draw));
+  return el("div", { class: "heat" }, names, el("div", { class: "heat-field" }, canvas), words);
+}
+
+/** Takes over the part of the page with the picture: of the first rows that are chosen, asked for when that changes. */
+export function makeHeat(address, choice) {
+  let asking = null;
+  let shownFor = null;
+
+  async function load(topics) {
+    asking?.abort();
+    const mine = new AbortController();
+    asking = mine;
+    try {
+      const params = new URLSearchParams([["limit", String(ROWS)], ...choice.filterParams(), ...choice.thresholdParams()]);
+      const { data } = await request(`${address}/results?${params}`, { signal: mine.signal });
+      byId("heat-part").hidden = data.items.length === 0;
+      if (data.items.length > 0) {
+        byId("heat").replaceChildren(rowsHeat({ topics, rows: data.items, labelledBy: "heat-heading" }));
+        byId("heat-words").textContent = t(choice.isFiltered() ? "heat.chosen_rows" : "heat.first_rows", { n: data.items.length });
+      }
+    } catch {
+      // The rows are asked for by the table as well, which says what is wrong.
+    }
+  }
+
+  return {
+    /** Draw when something else is to be drawn: `state` says what of the job the picture depends on. */
+    follow(topics, state) {
+      const wanted = `${state} ${choice.filterParams()}`;
+      if (topics.length > 0 && wanted !== shownFor) {
+        shownFor = wanted;
+        load(topics);
+      }
+    },
+  };
+}

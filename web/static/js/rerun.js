@@ -1,0 +1,97 @@
+// The same rows by another model, and how far the two agree.
+
+import { api, newKey, page, request } from "./api.js";
+import { byId, el } from "./dom.js";
+import { excerpt, list, number, percent } from "./format.js";
+import { problemNotice } from "./problems.js";
+import { topicName } from "./topics.js";
+import { t } from "./words.js";
+
+const CHANGED = 20;
+const EXCERPT = 140;
+
+/** Offers the models that did not compute the job, once it is over; compares it with the one that it repeats. */
+export async function offerRerun(job, address) {
+  try {
+    const { data } = await request(api("/models"));
+    const labels = data.items.map(({ name, version }) => `${name}@${version}`).filter((label) => label !== job.model);
+    byId("rerun-model").replaceChildren(...labels.map((label) => el("option", { value: label }, label)));
+    byId("rerun").hidden = labels.length === 0;
+  } catch {
+    // Without the list of models there is nothing to offer, and everything else goes on.
+  }
+  let key = newKey(); // A rerun that is sent twice is still one job.
+  byId("rerun-form").addEventListener("change", () => {
+    key = newKey();
+  });
+  byId("rerun-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    byId("rerun-notice").replaceChildren();
+    try {
+      const json = { model: byId("rerun-model").value };
+      const { data } = await request(`${address}/rerun`, { method: "POST", json, headers: { "Idempotency-Key": key } });
+      window.location.assign(page(`/jobs/${encodeURIComponent(data.id)}`));
+    } catch (error) {
+      key = newKey();
+      byId("rerun-notice").replaceChildren(problemNotice(error));
+    }
+  });
+}
+
+export async function compareWith(job, other) {
+  const address = api(`/jobs/${encodeURIComponent(other)}/compare/${encodeURIComponent(job.id)}?limit=${CHANGED}`);
+  try {
+    const { data } = await request(address);
+    byId("compare").hidden = false;
+    byId("compare-body").replaceChildren(...comparison(data));
+  } catch (error) {
+    // The first job may be deleted, or not computed by any model yet: then there is nothing to compare with.
+    byId("compare").hidden = ![404, 409].includes(error.status);
+    byId("compare-body").replaceChildren(el("p", { class: "hint" }, t("compare.impossible")));
+  }
+}
+
+function comparison(data) {
+  const names = new Map(data.topics.map((topic) => [topic.topic, topicName(topic)]));
+  const said = ({ assigned }) => (assigned.length > 0 ? list(assigned.map((id) => names.get(id) ?? id)) : t("history.no_topic"));
+  const heads = ["topic", "agreement", "both", "only_first", "only_second"];
+  return [
+    el("p", {}, t("compare.words", { first: data.first.model, second: data.second.model, n: data.rows.compared, same: data.agreement === null ? "–" : percent(data.agreement) })),
+    el(
+      "div",
+      { class: "table-scroll", tabindex: "0", role: "region", "aria-labelledby": "compare-heading" },
+      el(
+        "table",
+        { class: "table card-table" },
+        el("thead", {}, el("tr", {}, heads.map((key) => el("th", { scope: "col" }, t(`compare.${key}`))))),
+        el(
+          "tbody",
+          {},
+          data.topics.map((topic) =>
+            el(
+              "tr",
+              {},
+              el("th", { scope: "row" }, topicName(topic)),
+              el("td", { class: "cell-number" }, topic.agreement === null ? "–" : percent(topic.agreement)),
+              [topic.both, topic.only_first, topic.only_second].map((rows) => el("td", { class: "cell-number" }, number(rows))),
+            ),
+          ),
+        ),
+      ),
+    ),
+    el("h3", { class: "small-heading" }, t("compare.changed", { n: data.rows.changed })),
+    el(
+      "ul",
+      { class: "changed-rows" },
+      data.items.map((row) =>
+        el(
+          "li",
+          {},
+          el("span", { class: "hint inline" }, `${number(row.row)} `),
+          el("span", { lang: "ru" }, excerpt(row.doc_text || row.image2text || row.speech2text, EXCERPT)),
+          el("div", { class: "hint" }, `${said(row.first)} → ${said(row.second)}`),
+        ),
+      ),
+    ),
+  ];
+}
