@@ -13,38 +13,102 @@ const EXCERPT = 140;
 const FIELDS = ["doc_text", "image2text", "speech2text"];
 
 const KINDS = {
-  texts: { address: api(`/classifications?limit=${PAGE_ROWS}`), table: textsTable, row: textRow, nothing: "history.no_texts", first: "/" },
-  files: { address: api(`/jobs?limit=${PAGE_ROWS}`), table: jobsTable, row: jobRow, nothing: "history.no_files", first: "/files" },
+  texts: { address: api("/classifications"), table: textsTable, row: textRow, nothing: "history.no_texts", first: "/" },
+  files: { address: api("/jobs"), table: jobsTable, row: jobRow, nothing: "history.no_files", first: "/files" },
 };
+const NAMES = ["q", "status", "since", "until"];
+const TYPING_MS = 300;
 const kind = KINDS[byId("view").dataset.show];
 
+let asking = null; // Ends the requests that an older choice was waiting for.
+
+/** What is asked for, as the interface takes it: days are those of whoever looks, the last one included. */
+function params() {
+  const found = new URLSearchParams();
+  for (const name of NAMES) {
+    const value = byId(name).value.trim();
+    if (value) {
+      found.set(name, name === "since" ? midnight(value, 0) : name === "until" ? midnight(value, 1) : value);
+    }
+  }
+  return found;
+}
+
+function midnight(day, later) {
+  const [year, month, date] = day.split("-").map(Number);
+  return new Date(year, month - 1, date + later).toISOString();
+}
+
+/** A page more. The server searches for a tenth of a second at a time, so many requests may be needed for it. */
 async function load(address) {
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
   byId("notice").replaceChildren();
+  const fresh = byId("list").querySelector("tbody") === null;
+  const items = [];
+  let next = address;
   try {
-    const { data } = await request(address);
-    add(data.items);
-    if (data.next) {
-      const more = button(t("history.more"), () => load(sameServer(data.next)));
+    while (next && items.length < PAGE_ROWS) {
+      const { data } = await request(next, { signal: mine.signal });
+      items.push(...data.items);
+      next = data.next ? sameServer(data.next) : null;
+      if (next && items.length < PAGE_ROWS) {
+        byId("notice").replaceChildren(el("p", { class: "hint" }, t("history.searching", { found: items.length })));
+      }
+    }
+    add(items, fresh);
+    byId("notice").replaceChildren();
+    if (next) {
+      const more = button(t("history.more"), () => load(next));
       more.id = "more";
       byId("notice").replaceChildren(more);
     }
   } catch (error) {
-    byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), () => load(address))]));
+    if (!mine.signal.aborted) {
+      byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), () => load(address))]));
+    }
   }
 }
 
-function add(items) {
-  const body = byId("list").querySelector("tbody");
-  if (body) {
+function add(items, fresh) {
+  if (!fresh) {
     const rows = items.map(kind.row);
-    body.append(...rows);
+    byId("list").querySelector("tbody").append(...rows);
     rows[0]?.querySelector("a")?.focus();
   } else if (items.length > 0) {
     byId("list").replaceChildren(kind.table(items));
+  } else if (params().size > 0) {
+    byId("list").replaceChildren(notice("info", t("history.none_found"), [t("history.none_found_words")], [button(t("history.reset"), reset)]));
   } else {
     const start = el("a", { class: "btn btn-sm btn-primary", href: page(kind.first) }, t(`${kind.nothing}_start`));
     byId("list").replaceChildren(notice("info", t(kind.nothing), [], [start]));
   }
+}
+
+/** Begin anew with what the form says, and let the address and the downloads say the same. */
+function begin() {
+  const asked = params();
+  const address = new URLSearchParams(window.location.search);
+  for (const name of NAMES) {
+    const value = byId(name).value.trim();
+    value ? address.set(name, value) : address.delete(name);
+  }
+  window.history.replaceState(null, "", address.size > 0 ? `?${address}` : window.location.pathname);
+  for (const link of byId("exports").querySelectorAll("[data-format]")) {
+    link.href = `${kind.address}.${link.dataset.format}${asked.size > 0 ? `?${asked}` : ""}`;
+  }
+  byId("list").replaceChildren();
+  asked.set("limit", String(PAGE_ROWS));
+  load(`${kind.address}?${asked}`);
+}
+
+function reset() {
+  for (const name of NAMES) {
+    byId(name).value = "";
+  }
+  byId("q").focus();
+  begin();
 }
 
 function textsTable(items) {
@@ -78,4 +142,18 @@ function topicsOf(item) {
     : el("span", { class: "hint" }, t("history.no_topic"));
 }
 
-load(kind.address);
+const given = new URLSearchParams(window.location.search);
+for (const name of NAMES) {
+  byId(name).value = given.get(name) ?? "";
+}
+let typing = null;
+byId("search").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(begin, TYPING_MS);
+});
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  clearTimeout(typing);
+  begin();
+});
+begin();
