@@ -275,7 +275,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "summary.of_all": {"one": "Of {n} row", "other": "Of {n} rows"},
     "summary.so_far": {"one": "Of {n} row so far", "other": "Of {n} rows so far"},
     "summary.threshold": "Threshold: {topic}",
-    "summary.examples": "rows {rows}",
+    "summary.examples": "No. {rows}",
     "chart.bin": "probability {from} – {to}, rows: {rows}",
     "chart.histogram": "{topic}: how probabilities are spread; at the threshold {threshold} rows that get it: {rows}",
     "chart.topic_rows": "{topic}, rows: {rows}",

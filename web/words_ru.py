@@ -288,7 +288,7 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
         "other": "Пока из {n} строки",
     },
     "summary.threshold": "Порог: {topic}",
-    "summary.examples": "строки {rows}",
+    "summary.examples": "№ {rows}",
     "chart.bin": "вероятность {from} – {to}, строк: {rows}",
     "chart.histogram": "{topic}: распределение вероятностей; при пороге {threshold} тему получат строк: {rows}",
     "chart.topic_rows": "{topic}, строк: {rows}",

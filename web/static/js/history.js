@@ -26,7 +26,7 @@ let asking = null; // Ends the requests that an older choice was waiting for.
 function params() {
   const found = new URLSearchParams();
   for (const name of NAMES) {
-    const value = byId(name).value.trim();
+    const value = byId(`history-${name}`).value.trim();
     if (value) {
       found.set(name, name === "since" ? midnight(value, 0) : name === "until" ? midnight(value, 1) : value);
     }
@@ -91,7 +91,7 @@ function begin() {
   const asked = params();
   const address = new URLSearchParams(window.location.search);
   for (const name of NAMES) {
-    const value = byId(name).value.trim();
+    const value = byId(`history-${name}`).value.trim();
     value ? address.set(name, value) : address.delete(name);
   }
   window.history.replaceState(null, "", address.size > 0 ? `?${address}` : window.location.pathname);
@@ -105,9 +105,9 @@ function begin() {
 
 function reset() {
   for (const name of NAMES) {
-    byId(name).value = "";
+    byId(`history-${name}`).value = "";
   }
-  byId("q").focus();
+  byId("history-q").focus();
   begin();
 }
 
@@ -144,7 +144,7 @@ function topicsOf(item) {
 
 const given = new URLSearchParams(window.location.search);
 for (const name of NAMES) {
-  byId(name).value = given.get(name) ?? "";
+  byId(`history-${name}`).value = given.get(name) ?? "";
 }
 let typing = null;
 byId("search").addEventListener("input", () => {

@@ -1,0 +1,210 @@
+"""A job as a whole on its page: charts, thresholds that move, filters, downloads of what was chosen."""
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import Watch, csv, send_file
+from tests.e2e.service import V1, Service
+from tests.fake_classifier import expected
+from tests.support import wait_until
+
+TEXTS = [f"пост номер {number}" for number in range(1, 121)]
+SHARES = [expected(text) for text in TEXTS]
+
+
+def above(threshold: float) -> list[str]:
+    return [text for text, share in zip(TEXTS, SHARES, strict=True) if share >= threshold]
+
+
+def texts_of(page: Page) -> list[str]:
+    return page.locator("#table tbody summary").all_inner_texts()
+
+
+def open_finished(service: Service, page: Page, *texts: str) -> str:
+    """Send a file, wait until its charts are there; the address of its results."""
+    service.start_all()
+    send_file(page, csv(*(texts or TEXTS)))
+    expect(page.locator("#cards .topic-card")).to_have_count(2)
+    job_id = page.url.rpartition("/")[2]
+    return f"{V1}/jobs/{job_id}"
+
+
+def test_charts_show_the_job_as_a_whole(service: Service, page: Page, watch: Watch) -> None:
+    address = open_finished(service, page, *TEXTS, "", "!fail")
+    summary = service.get(f"{address}/summary").json
+    sport, ads = summary["topics"]
+    assert sport["assigned"] == len(above(0.5))
+
+    expect(page.locator("#shares li .share-count")).to_have_text(
+        [re.compile(rf"^{sport['assigned']} \("), "0 (0,0\xa0%)", re.compile(rf"^{summary['none_assigned']} \(")]
+    )
+    expect(page.locator("#summary-words")).to_have_text("Из 120 строк")
+    expect(page.locator("#pairs button")).to_have_text([str(sport["assigned"]), "0", "0"])
+    card = page.locator(".topic-card[data-topic=sport]")
+    titles = [title.text_content() or "" for title in card.locator("title").element_handles()]
+    assert [int(title.rpartition(" ")[2]) for title in titles] == sport["histogram"]
+    assert ads["histogram"][5] == 120
+    expect(card.locator("svg.histogram rect.above")).to_have_count(10)
+    expect(page.locator("#failures li")).to_have_text(
+        ["1 Текста нет: все поля пусты№ 121", "1 Модель не справилась с этим текстом№ 122"]
+    )
+    page.get_by_role("button", name="Показать эти строки").click()
+    expect(page.locator("#table tbody tr")).to_have_count(2)
+    expect(page.locator("tr[data-status=failed]")).to_have_count(2)
+    expect(page.get_by_role("button", name="Повторить строки с ошибкой")).to_be_visible()
+    watch.assert_clean()
+
+
+def test_many_rows_are_a_picture_that_the_keyboard_reads(service: Service, page: Page, watch: Watch) -> None:
+    open_finished(service, page)
+    expect(page.locator("#heat-words")).to_contain_text("Первые 120 строк файла")
+    canvas = page.locator("#heat canvas")
+    wait_until(
+        lambda: (
+            canvas.evaluate(
+                "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, 1).data.buffer)).size"
+            )
+            > 20
+        ),
+        what="many shades in the line of the first topic",
+    )
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    shares = sorted([(SHARES[1], "Спорт"), (0.25, "Реклама")])
+    words = f"Строка 2: {shares[-1][1]} {shares[-1][0] * 100:.1f}".replace(".", ",")
+    expect(page.locator("#heat-row")).to_have_text(f"{words}\xa0% · {TEXTS[1]}")
+    page.keyboard.press("End")
+    expect(page.locator("#heat-row")).to_contain_text(f"Строка 120: {'Спорт' if SHARES[-1] > 0.25 else 'Реклама'}")
+    watch.assert_clean()
+
+
+def test_a_threshold_that_moves_takes_counts_rows_and_downloads_with_it(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    open_finished(service, page)
+    card = page.locator(".topic-card[data-topic=sport]")
+    expect(card.locator(".share-count")).to_have_text(str(len(above(0.5))))
+    slider = page.get_by_role("slider", name="Порог: Спорт")
+    slider.fill("0.8")
+    expect(card.locator("output")).to_have_text("80,0\xa0%")
+    expect(card.locator(".share-count")).to_have_text(str(len(above(0.8))))
+    expect(page.locator("#shares li").first.locator(".share-count")).to_contain_text(f"{len(above(0.8))} (")
+    expect(page.locator("#pairs button").first).to_have_text(str(len(above(0.8))))
+    first_page = [text for text in TEXTS[:50] if text in above(0.8)]
+    expect(page.locator("#table td.assigned[data-topic=sport]")).to_have_count(len(first_page))
+    expect(page).to_have_url(re.compile("thresholds=sport%3A0.8"))
+
+    page.reload()
+    expect(page.locator("#table td.assigned[data-topic=sport]")).to_have_count(len(first_page))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="NDJSON").click()
+    download.value.save_as(tmp_path / "rows.ndjson")
+    assert (tmp_path / "rows.ndjson").read_text().count('["sport"]') == len(above(0.8))
+
+    page.get_by_role("button", name="Вернуть пороги модели").click()
+    expect(card.locator(".share-count")).to_have_text(str(len(above(0.5))))
+    expect(page.get_by_role("button", name="Вернуть пороги модели")).to_be_hidden()
+    expect(page).to_have_url(re.compile("/jobs/[0-9a-f]+$"))
+    watch.assert_clean()
+
+
+def test_rows_are_chosen_by_words_probability_and_topics(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    open_finished(service, page)
+    page.get_by_text("Отобрать строки").click()
+    page.get_by_label("Слова в тексте").fill("НОМЕР 11")
+    wanted = [text for text in TEXTS if "11" in text]
+    expect(page.locator("#table tbody summary")).to_have_text(wanted)
+    expect(page.locator("#heat-words")).to_contain_text("отобранн")
+
+    page.get_by_label("Вероятность темы").select_option("Спорт")
+    page.get_by_label("от", exact=True).fill("0.5")
+    wanted = [text for text in wanted if expected(text) >= 0.5]
+    expect(page.locator("#table tbody summary")).to_have_text(wanted)
+    page.reload()
+    expect(page.locator("#table tbody summary")).to_have_text(wanted)
+    expect(page.get_by_label("Слова в тексте")).to_have_value("НОМЕР 11")
+
+    page.get_by_text("Параметры скачивания").click()
+    page.get_by_label("Только отобранные строки").check()
+    page.get_by_label("CSV с меткой BOM").uncheck()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    download.value.save_as(tmp_path / "rows.csv")
+    lines = (tmp_path / "rows.csv").read_bytes()
+    assert lines.startswith(b"doc_text,")
+    assert lines.count(b"\n") == 1 + len(wanted)
+
+    page.get_by_role("button", name="Сбросить отбор").click()
+    expect(page.locator("#table tbody tr")).to_have_count(50)
+    page.get_by_label("ни одной темы").check()
+    nothing = [text for text in TEXTS if expected(text) < 0.5]
+    expect(page.locator("#table tbody summary")).to_have_text(nothing[:50])
+    page.get_by_label("Спорт", exact=True).check()
+    expect(page.get_by_label("ни одной темы")).not_to_be_checked()
+    expect(page.locator("#table tbody summary")).to_have_text(above(0.5)[:50])
+    page.get_by_role("button", name="Вперёд").click()
+    wait_until(lambda: texts_of(page) == above(0.5)[50:], what="the second page of the chosen rows")
+    page.get_by_label("Реклама", exact=True).check()
+    expect(page.locator("#table")).to_have_text("Таких строк нет.")
+    watch.assert_clean()
+
+
+def test_a_bin_and_a_pair_lead_to_their_rows(service: Service, page: Page, watch: Watch) -> None:
+    open_finished(service, page)
+    page.locator(".topic-card[data-topic=sport] .hit").nth(19).click()
+    expect(page.locator("#table tbody summary")).to_have_text([text for text in TEXTS if expected(text) >= 0.95])
+    expect(page.get_by_label("от", exact=True)).to_have_value("0.95")
+    page.get_by_role("button", name="Спорт, строк:").click()
+    expect(page.locator("#table tbody summary")).to_have_text(above(0.5)[:50])
+    expect(page.get_by_label("Спорт", exact=True)).to_be_checked()
+    watch.assert_clean()
+
+
+def test_charts_grow_while_a_job_is_under_way(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all(FAKE_SECONDS="0.02")
+    send_file(page, csv(*(f"пост {number}" for number in range(500))))
+    expect(page.locator("#summary-words")).to_contain_text("Пока из ", timeout=30_000)
+    expect(page.locator("#summary-words")).to_have_text("Из 500 строк", timeout=60_000)
+    watch.assert_clean()
+
+
+def test_history_is_searched_filtered_and_downloaded(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    service.start_all()
+    posts = [{"text": f"пост {number} {'матч' if number % 2 else 'туман'}"} for number in range(6)]
+    assert service.classify({"items": [*posts, {"text": "!fail матч"}]}, wait=20).status == 200
+    for name in ("january.csv", "february.csv"):
+        service.wait_finished(service.upload(csv("пост"), filename=name))
+
+    page.goto("/history")
+    expect(page.locator("[data-text]")).to_have_count(7)
+    page.get_by_label("Слова в тексте").fill("МАТЧ")
+    expect(page.locator("[data-text] a")).to_have_text(["пост 1 матч", "пост 3 матч", "пост 5 матч", "!fail матч"])
+    page.get_by_label("Состояние").select_option("не удалось")
+    expect(page.locator("[data-text] a")).to_have_text(["!fail матч"])
+    page.reload()
+    expect(page.locator("[data-text] a")).to_have_text(["!fail матч"])
+    page.get_by_label("Состояние").select_option("готово")
+    expect(page.locator("[data-text]")).to_have_count(3)
+    for kind in ("CSV", "JSON"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=kind, exact=True).click()
+        download.value.save_as(tmp_path / kind)
+        assert (tmp_path / kind).read_text().count("матч") == 3
+    page.get_by_label("По этот день").fill("2001-01-01")
+    expect(page.locator(".notice-title")).to_have_text("Ничего не нашлось")
+    page.get_by_role("button", name="Сбросить отбор").click()
+    expect(page.locator("[data-text]")).to_have_count(7)
+
+    page.get_by_role("link", name="Файлы").last.click()
+    page.get_by_label("Слова в названии").fill("janu")
+    expect(page.locator("[data-job] .cell-main")).to_have_text(["january.csv"])
+    page.get_by_label("Состояние").select_option("есть ошибки")
+    expect(page.locator(".notice-title")).to_have_text("Ничего не нашлось")
+    watch.assert_clean()
