@@ -11,7 +11,17 @@ from api import problems
 from api.body import StrictRequest
 from api.context import Context
 from api.problems import Problem, ProblemError
-from api.resources import classifications, comparisons, events, exports, histories, job_actions, results, service
+from api.resources import (
+    classifications,
+    comparisons,
+    events,
+    exports,
+    feedback,
+    histories,
+    job_actions,
+    results,
+    service,
+)
 from api.resources import jobs as job_resources
 from jobs.bell import Bell
 from jobs.database import make_engine
@@ -61,6 +71,7 @@ def create_app(settings: Settings) -> Flask:
         job_actions,
         comparisons,
         events,
+        feedback,
         service,
     ):
         app.register_api(resource.blueprint)

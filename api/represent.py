@@ -58,6 +58,7 @@ def classification(job: Job, row: Row, model: Model | None) -> dict[str, Any]:
         "topics": topics,
         "assigned": [item["topic"] for item in topics if item["assigned"]],
         "error": row_error(row),
+        "feedback": None if row.feedback is None else list(row.feedback),
     }
 
 
@@ -104,6 +105,7 @@ def result_row(row: Row, job: Job, model: Model | None, thresholds: Mapping[str,
         "assigned": assigned,
         "truncated": row.truncated,
         "error": row_error(row),
+        "feedback": None if row.feedback is None else list(row.feedback),
     }
 
 

@@ -1,7 +1,7 @@
 """The bodies, parameters and answers of the interface as pydantic models; the OpenAPI document is made of them."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +34,21 @@ class RerunIn(Strict):
     """What to compute the rows of a file again with."""
 
     model: str | None = Field(None, max_length=200, description="`name` or `name@version`; none: the active model")
+
+
+class FeedbackIn(Strict):
+    """What a person says is right."""
+
+    topics: list[Annotated[str, Field(max_length=200)]] = Field(
+        max_length=1000, description="ids of the right topics; empty: none of the topics"
+    )
+
+
+class RowPath(BaseModel):
+    """A row of a file, counted from 1."""
+
+    id: str
+    row: int
 
 
 class IdPath(BaseModel):
@@ -182,6 +197,7 @@ class ClassificationOut(BaseModel):
     topics: list[TopicProbability] = Field(description="all topics, most probable first; empty until computed")
     assigned: list[str]
     error: RowErrorOut | None
+    feedback: list[str] | None = Field(description="topics that a person gave it; null: nobody has judged it")
 
 
 class ClassificationsOut(BaseModel):
@@ -245,6 +261,7 @@ class ResultOut(BaseModel):
     assigned: list[str]
     truncated: bool
     error: RowErrorOut | None
+    feedback: list[str] | None = Field(description="topics that a person gave it; null: nobody has judged it")
 
 
 class PreviewRow(BaseModel):

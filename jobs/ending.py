@@ -72,8 +72,8 @@ def delete(engine: Engine, owner: str, job_id: UUID) -> None:
         day = _day(connection, owner, job_id)
         if day is None:
             return  # Another request for the same was quicker.
-        for table in ("chunks", "jobs"):
-            column = "job_id" if table == "chunks" else "id"
+        for table in ("chunks", "jobs", "feedback"):
+            column = "id" if table == "jobs" else "job_id"
             connection.execute(text(f"DELETE FROM {table} WHERE {column} = :job"), {"job": job_id})
         for table in ("results", "texts"):
             connection.execute(

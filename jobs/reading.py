@@ -34,7 +34,8 @@ JOB = """
 ROW = """
     t.job_id, t.row_no, t.doc_text, t.image2text, t.speech2text, t.custom_id, t.extra,
     r.model_id, r.probabilities, coalesce(r.truncated, false) AS truncated,
-    r.error_code, r.error_message, r.error_column
+    r.error_code, r.error_message, r.error_column,
+    (SELECT f.topics FROM feedback f WHERE f.job_id = t.job_id AND f.row_no = t.row_no) AS feedback
 """
 JOINED = "texts t LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no"
 
@@ -46,9 +47,12 @@ def job_of(row: Any) -> Job:
 
 
 def _row(row: Any) -> Row:
-    values = dict(row._mapping)
-    found = values["probabilities"]
-    return Row(**{**values, "extra": values["extra"] or {}, "probabilities": None if found is None else tuple(found)})
+    return _row_of(dict(row._mapping))
+
+
+def _row_of(values: dict[str, Any]) -> Row:
+    arrays = {name: None if values[name] is None else tuple(values[name]) for name in ("probabilities", "feedback")}
+    return Row(**{**values, "extra": values["extra"] or {}, **arrays})
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
@@ -200,8 +204,4 @@ def pair_of(row: Any) -> tuple[Job, Row]:
     values = dict(row._mapping)
     job = {name.removeprefix("j_"): value for name, value in values.items() if name.startswith("j_")}
     rest = {name: value for name, value in values.items() if not name.startswith("j_")}
-    found = rest["probabilities"]
-    return (
-        Job(**{**job, "kind": JobKind(job["kind"]), "state": JobState(job["state"])}),
-        Row(**{**rest, "extra": rest["extra"] or {}, "probabilities": None if found is None else tuple(found)}),
-    )
+    return Job(**{**job, "kind": JobKind(job["kind"]), "state": JobState(job["state"])}), _row_of(rest)

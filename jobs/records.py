@@ -206,6 +206,8 @@ class Row:
     error_code: str | None
     error_message: str | None
     error_column: str | None
+    feedback: tuple[str, ...] | None = None
+    """The topics that a person gave it; none: nobody has judged it."""
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,27 @@ Index(
     postgresql_where=text("error_code IS NOT NULL"),
 )
 
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("job_id", Uuid, nullable=False),
+    Column("row_no", Integer, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("topics", ARRAY(Text), nullable=False, comment="the right ones; empty: none of the topics"),
+    Column("doc_text", Text, nullable=False, comment="a copy: the text itself expires with its day"),
+    Column("image2text", Text, nullable=False),
+    Column("speech2text", Text, nullable=False),
+    Column(
+        "model_id",
+        Integer,
+        ForeignKey("models.id"),
+        comment="the model whose answer was judged; none: there was none yet",
+    ),
+    Column("given_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("job_id", "row_no"),
+)
+Index("ix_feedback_given_at", feedback.c.given_at)
+
 tallies = Table(
     "tallies",
     metadata,

@@ -1,0 +1,77 @@
+"""What a person says is right, of a posted text and of a row of a file."""
+
+from collections.abc import Sequence
+
+from flask import Response
+from flask_openapi3 import APIBlueprint, Tag
+
+from api.context import OWNER, Context, context
+from api.problems import BadField, ProblemError
+from api.represent import classification, result_row
+from api.resources.classifications import PATH as TEXTS_PATH
+from api.resources.common import documented, json_response
+from api.resources.jobs import PATH as JOBS_PATH
+from api.shapes import ClassificationOut, FeedbackIn, IdPath, ResultOut, RowPath
+from jobs import feedback, reading
+from jobs.database import transaction
+from jobs.errors import NotFoundError
+from jobs.records import parse_job_id, parse_text_id
+from jobs.states import JobKind
+
+LARGEST_ROW = 2**31 - 1
+
+blueprint = APIBlueprint(
+    "feedback", __name__, abp_tags=[Tag(name="Feedback", description="What is right, to train with later")]
+)
+
+
+@blueprint.post(
+    f"{TEXTS_PATH}/<id>/feedback",
+    summary="Say which topics are right for a posted text",
+    description="An empty list says that it has none of the topics. What was said before is replaced.",
+    responses=documented(400, 404, 415, s200=ClassificationOut),
+)
+def judge_text(path: IdPath, body: FeedbackIn) -> Response:
+    ctx = context()
+    job_id, row_no = parse_text_id(path.id)
+    feedback.record(ctx.engine, OWNER, JobKind.TEXTS, job_id, row_no, _known(ctx, body.topics))
+    with transaction(ctx.engine) as connection:
+        [(job, row)] = reading.texts_of_job(connection, OWNER, job_id, row_no)
+    return json_response(classification(job, row, ctx.models.by_id(row.model_id)))
+
+
+@blueprint.post(
+    f"{JOBS_PATH}/<id>/rows/<int:row>/feedback",
+    summary="Say which topics are right for a row of a file",
+    description="An empty list says that it has none of the topics. What was said before is replaced.",
+    responses=documented(400, 404, 415, s200=ResultOut),
+)
+def judge_row(path: RowPath, body: FeedbackIn) -> Response:
+    ctx = context()
+    job_id = parse_job_id(path.id)
+    if not 0 < path.row <= LARGEST_ROW:
+        raise NotFoundError("There is no such row.")
+    feedback.record(ctx.engine, OWNER, JobKind.FILE, job_id, path.row, _known(ctx, body.topics))
+    with transaction(ctx.engine) as connection:
+        job = reading.get_job(connection, OWNER, job_id)
+        [row] = reading.page_of_rows(connection, job, after=path.row - 1, limit=1)
+    return json_response(result_row(row, job, ctx.models.by_id(row.model_id), {}))
+
+
+def _known(ctx: Context, topics: Sequence[str]) -> list[str]:
+    """The topics once each, in the order given. Raises a problem for one that no model knows."""
+    known = {topic.id for model in ctx.models.all() for topic in model.topics}
+    if not known:
+        raise NotFoundError("No worker has loaded a model yet, so there are no topics to choose from.")
+    errors = [
+        BadField(
+            pointer=f"/topics/{place}",
+            code="unknown_topic",
+            message=f"{topic[:40]!r} is no topic; the topics are {', '.join(sorted(known))}.",
+        )
+        for place, topic in enumerate(topics)
+        if topic not in known
+    ]
+    if errors:
+        raise ProblemError(422, "invalid_input", errors[0].message, errors[:100])
+    return list(dict.fromkeys(topics))
