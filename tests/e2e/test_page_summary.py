@@ -54,6 +54,13 @@ def test_charts_show_the_job_as_a_whole(service: Service, page: Page, watch: Wat
     expect(page.locator("#table tbody tr")).to_have_count(2)
     expect(page.locator("tr[data-status=failed]")).to_have_count(2)
     expect(page.get_by_role("button", name="Повторить строки с ошибкой")).to_be_visible()
+
+    card.locator(".hit").nth(19).click()
+    expect(page.locator("#table tbody summary")).to_have_text(above(0.95))
+    expect(page.get_by_label("от", exact=True)).to_have_value("0.95")
+    page.locator("#pairs button").first.click()
+    expect(page.locator("#table tbody summary")).to_have_text(above(0.5)[:50])
+    expect(page.get_by_label("Спорт", exact=True)).to_be_checked()
     watch.assert_clean()
 
 
@@ -151,17 +158,6 @@ def test_rows_are_chosen_by_words_probability_and_topics(
     wait_until(lambda: texts_of(page) == above(0.5)[50:], what="the second page of the chosen rows")
     page.get_by_label("Реклама", exact=True).check()
     expect(page.locator("#table")).to_have_text("Таких строк нет.")
-    watch.assert_clean()
-
-
-def test_a_bin_and_a_pair_lead_to_their_rows(service: Service, page: Page, watch: Watch) -> None:
-    open_finished(service, page)
-    page.locator(".topic-card[data-topic=sport] .hit").nth(19).click()
-    expect(page.locator("#table tbody summary")).to_have_text([text for text in TEXTS if expected(text) >= 0.95])
-    expect(page.get_by_label("от", exact=True)).to_have_value("0.95")
-    page.get_by_role("button", name="Спорт, строк:").click()
-    expect(page.locator("#table tbody summary")).to_have_text(above(0.5)[:50])
-    expect(page.get_by_label("Спорт", exact=True)).to_be_checked()
     watch.assert_clean()
 
 

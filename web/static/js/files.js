@@ -58,6 +58,7 @@ function show(part) {
 
 async function send() {
   stopWaiting();
+  preview.hide();
   byId("notice").replaceChildren();
   show("sending");
   byId("cancel").focus();
@@ -80,6 +81,7 @@ async function send() {
     if (error.name === "AbortError") {
       key = newKey();
       byId("notice").replaceChildren(notice("info", t("files.cancelled")));
+      preview.resume();
     } else {
       if (error.status !== undefined) {
         key = newKey();

@@ -15,7 +15,7 @@ const READ_OTHERWISE = new Set(["bad_encoding", "no_readable_row", "open_quote",
 // A file that must be read whole is sent unasked up to this size; beyond it a person decides whether that is worth it.
 const UNASKED_BYTES = 20 << 20;
 
-/** Takes over the elements of the preview: show(file), hide(), and options(), which are those to upload with. */
+/** Takes over the elements of the preview; options() are those to upload with. */
 export function makePreview() {
   let file = null;
   let mapping = null; // As chosen by hand, field by field; null leaves it to the server.
@@ -193,6 +193,12 @@ export function makePreview() {
         byId(name).value = "";
       }
       ask();
+    },
+    /** Look again at the file that was about to be sent, unless it is shown already. */
+    resume() {
+      if (!drawn) {
+        ask();
+      }
     },
   };
 }
