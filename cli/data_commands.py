@@ -6,6 +6,7 @@ Everything heavy is imported inside the functions, so that `rubrika --help` stay
 import importlib.util
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,50 @@ def explore(folder: Path, out: Path, suspects: Path | None, **options: Any) -> N
     except MlError as error:
         raise RubrikaError(str(error)) from error
     click.echo(f"wrote {out}; {len(found.doubts)} doubtful labels{f' in {suspects}' if suspects else ''}")
+
+
+@data.command("from-feedback")
+@click.argument("out", type=FOLDER)
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only what was said on this day (UTC) or later.")
+@click.option("--merge", type=FOLDER, help="A folder of labelled posts to add; feedback is right where they disagree.")
+def from_feedback(out: Path, since: datetime | None, merge: Path | None) -> None:
+    """Write to OUT what people said is right, as a folder that `rubrika train` reads.
+
+    The feedback is read from the database at DATABASE_URL, or from the one that `make up` has started. Posts with
+    none of the topics go to OUT/none/feedback.csv, for `rubrika train --none`.
+    """
+    from cli.servers import database_url, not_reached
+    from jobs import feedback, fleet
+    from jobs.database import make_engine, transaction
+    from jobs.errors import UnavailableError
+    from jobs.settings import Settings
+    from ml.data import TopicName
+    from ml.errors import MlError
+    from ml.from_feedback import NONE_FILE, Judged, write_folder
+    from ml.posts import Post
+
+    settings = Settings.from_env()
+    engine = make_engine(database_url(settings), pool_size=1, application="rubrika data")
+    try:
+        with transaction(engine) as connection:
+            # The active model stands first, and its names count.
+            names = {
+                topic.id: TopicName(topic.id, topic.name, topic.name_en)
+                for model in reversed(fleet.models(connection))
+                for topic in model.topics
+            }
+            found = [
+                Judged(Post(one.doc_text, one.image2text, one.speech2text), frozenset(one.topics))
+                for one in feedback.read_all(connection, since.replace(tzinfo=UTC) if since else None)
+            ]
+    except UnavailableError as error:
+        raise not_reached(error, settings) from error
+    try:
+        written = write_folder(out, found, list(names.values()), merge)
+    except MlError as error:
+        raise RubrikaError(str(error)) from error
+    click.echo(f"{out}: {written.posts} posts with topics, {written.none} with none of them ({out / NONE_FILE}).")
+    if written.replaced:
+        click.echo(f"{written.replaced} judgements were replaced by later ones of the same text.")
+    if written.corrected:
+        click.echo(f"{written.corrected} posts of {merge} were corrected.")

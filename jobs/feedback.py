@@ -54,6 +54,14 @@ def record(engine: Engine, owner: str, kind: JobKind, job_id: UUID, row_no: int,
     run(engine, step)
 
 
+def last_given(connection: Connection, job_id: UUID) -> datetime | None:
+    """When something was said of a text of this job for the last time; None: never."""
+    found: datetime | None = connection.execute(
+        text("SELECT max(given_at) FROM feedback WHERE job_id = :job"), {"job": job_id}
+    ).scalar_one()
+    return found
+
+
 def read_all(connection: Connection, since: datetime | None = None) -> Iterator[Feedback]:
     """All that was said, of every owner, the oldest first; `since`: only what was said then or later."""
     rows = connection.execute(

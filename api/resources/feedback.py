@@ -41,7 +41,7 @@ def judge_text(path: IdPath, body: FeedbackIn) -> Response:
 
 
 @blueprint.post(
-    f"{JOBS_PATH}/<id>/rows/<int:row>/feedback",
+    f"{JOBS_PATH}/<id>/rows/<row>/feedback",
     summary="Say which topics are right for a row of a file",
     description="An empty list says that it has none of the topics. What was said before is replaced.",
     responses=documented(400, 404, 415, s200=ResultOut),

@@ -14,7 +14,7 @@ from api.resources.common import documented, fingerprint_of, json_response, read
 from api.resources.filters import read_filter, repeated
 from api.resources.jobs import PATH
 from api.shapes import CsvQuery, ExportQuery, IdPath, ResultsOut, ResultsQuery, SummaryOut, ThresholdsQuery
-from jobs import reading, summing
+from jobs import feedback, reading, summing
 from jobs.database import transaction
 from jobs.exporting import Export, export_csv, export_json, export_ndjson
 from jobs.records import Job, Model, parse_job_id
@@ -138,13 +138,15 @@ def _job(ctx: Context, job_id: str) -> tuple[Job, Model | None]:
 def _unless_known(ctx: Context, job: Job, answer: Callable[[], Response]) -> BaseResponse:
     """`answer()`, or 304 without asking it when the client has it: the rows of a finished file change no more.
 
-    The tag is weak and made of all that an answer follows from: the file, the address, and the thresholds of the models
-    that are registered now.
+    The tag is weak and made of all that an answer follows from: the file, the address, what people have said of its
+    rows, and the thresholds of the models that are registered now.
     """
     if job.state not in TERMINAL_STATES:
         return answer()
     models = [f"{model.sha256} {model.label} {model.topics}" for model in ctx.models.all()]
-    tag = fingerprint_of(request.full_path, str(job.finished_at), *models)[:32]
+    with transaction(ctx.engine) as connection:
+        judged = feedback.last_given(connection, job.id)
+    tag = fingerprint_of(request.full_path, str(job.finished_at), str(judged), *models)[:32]
     response = Response() if request.if_none_match.contains_weak(tag) else answer()
     response.set_etag(tag, weak=True)
     response.headers["Cache-Control"] = "private, no-cache"
