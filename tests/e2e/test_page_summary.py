@@ -1,6 +1,7 @@
 """A job as a whole on its page: charts, thresholds that move, filters, downloads of what was chosen."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -9,6 +10,7 @@ from tests.e2e.browser import Watch, csv, send_file
 from tests.e2e.service import V1, Service
 from tests.fake_classifier import expected
 from tests.support import wait_until
+from tests.tiny_model import make_tiny_model
 
 TEXTS = [f"пост номер {number}" for number in range(1, 121)]
 SHARES = [expected(text) for text in TEXTS]
@@ -203,4 +205,26 @@ def test_history_is_searched_filtered_and_downloaded(
     expect(page.locator("[data-job] .cell-main")).to_have_text(["january.csv"])
     page.get_by_label("Состояние").select_option("есть ошибки")
     expect(page.locator(".notice-title")).to_have_text("Ничего не нашлось")
+    watch.assert_clean()
+
+
+def test_a_job_is_computed_again_by_another_model_and_compared(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    service.settings = replace(service.settings, model=make_tiny_model(tmp_path / "model"))
+    open_finished(service, page)
+    expect(page.locator("#rerun")).to_be_hidden()
+    service.start("worker")
+    wait_until(lambda: len(service.get(f"{V1}/models").json["items"]) == 2, 60, what="the second model")
+    first = page.url
+    page.reload()
+    page.get_by_text("Пересчитать другой моделью").click()
+    other = page.get_by_label("Модель", exact=True).input_value()
+    page.get_by_role("button", name="Пересчитать").click()
+    page.wait_for_url(lambda url: url != first and "/jobs/" in url)
+    expect(page.locator("#state")).to_have_text("Готово", timeout=60_000)
+    expect(page.locator("[data-fact=model] dd")).to_have_text(other)
+    expect(page.locator("#compare-body p").first).to_contain_text(f"fake@1.0.0 и {other}: сравнено строк — 120")
+    expect(page.locator("#compare-body th[scope=row]")).to_have_count(2)
+    expect(page.locator("#cards .topic-card")).to_have_count(6)
     watch.assert_clean()
