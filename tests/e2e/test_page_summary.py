@@ -29,6 +29,8 @@ def open_finished(service: Service, page: Page, *texts: str) -> str:
     service.start_all()
     send_file(page, csv(*(texts or TEXTS)))
     expect(page.locator("#cards .topic-card")).to_have_count(2)
+    expect(page.locator("#summary-words")).to_have_text(re.compile("^Из "))
+    page.wait_for_load_state("networkidle")  # The rows as the end of the job has left them are drawn.
     job_id = page.url.rpartition("/")[2]
     return f"{V1}/jobs/{job_id}"
 
@@ -113,10 +115,13 @@ def test_a_threshold_that_moves_takes_counts_rows_and_downloads_with_it(
     download.value.save_as(tmp_path / "rows.ndjson")
     assert (tmp_path / "rows.ndjson").read_text().count('["sport"]') == len(above(0.8))
 
+    page.get_by_role("link", name="English").click()
+    expect(page.locator("#table td.assigned[data-topic=sport]")).to_have_count(len(first_page))
+    page.get_by_role("link", name="Русский").click()
     page.get_by_role("button", name="Вернуть пороги модели").click()
     expect(card.locator(".share-count")).to_have_text(str(len(above(0.5))))
     expect(page.get_by_role("button", name="Вернуть пороги модели")).to_be_hidden()
-    expect(page).to_have_url(re.compile("/jobs/[0-9a-f]+$"))
+    expect(page).not_to_have_url(re.compile("thresholds"))
     watch.assert_clean()
 
 

@@ -1,6 +1,8 @@
 // What is chosen of a job: which rows, and thresholds of one's own. The address of the page keeps it, so that a link or
 // a reload shows the same.
 
+import { keepInAddress } from "./address.js";
+
 const NAMES = ["q", "topic", "min_probability", "max_probability", "assigned", "status"];
 const SETTLE_MS = 350;
 
@@ -33,14 +35,7 @@ export function makeChoice() {
   const thresholdParams = () =>
     new URLSearchParams(thresholds.size > 0 ? { thresholds: [...thresholds].map(([topic, value]) => `${topic}:${value}`).join(",") } : {});
 
-  const keep = () => {
-    const params = new URLSearchParams(window.location.search);
-    [...NAMES, "thresholds"].forEach((name) => params.delete(name));
-    for (const [name, value] of [...filterParams(), ...thresholdParams()]) {
-      params.set(name, value);
-    }
-    window.history.replaceState(null, "", params.size > 0 ? `?${params}` : window.location.pathname);
-  };
+  const keep = () => keepInAddress([...NAMES, "thresholds"], [...filterParams(), ...thresholdParams()]);
 
   return {
     onMove: (listener) => onMove.push(listener),

@@ -7,7 +7,7 @@ import { t } from "./words.js";
 
 const LINE = 18;
 const EXCERPT = 110;
-const ROWS = 200;
+export const HEAT_ROWS = 200;
 
 /** The picture of `rows` (as results give them) by `topics`, with a line under it that tells of the row pointed at. */
 function rowsHeat({ topics, rows, labelledBy }) {
@@ -78,7 +78,7 @@ export function makeHeat(address, choice) {
     const mine = new AbortController();
     asking = mine;
     try {
-      const params = new URLSearchParams([["limit", String(ROWS)], ...choice.filterParams(), ...choice.thresholdParams()]);
+      const params = new URLSearchParams([["limit", String(HEAT_ROWS)], ...choice.filterParams(), ...choice.thresholdParams()]);
       const { data } = await request(`${address}/results?${params}`, { signal: mine.signal });
       byId("heat-part").hidden = data.items.length === 0;
       if (data.items.length > 0) {

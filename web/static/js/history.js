@@ -1,5 +1,6 @@
 // What was classified so far: texts or files, newest first, a page more at a time.
 
+import { keepInAddress } from "./address.js";
 import { api, page, request, sameServer } from "./api.js";
 import { button, byId, el, notice } from "./dom.js";
 import { excerpt, moment } from "./format.js";
@@ -89,12 +90,7 @@ function add(items, fresh) {
 /** Begin anew with what the form says, and let the address and the downloads say the same. */
 function begin() {
   const asked = params();
-  const address = new URLSearchParams(window.location.search);
-  for (const name of NAMES) {
-    const value = byId(`history-${name}`).value.trim();
-    value ? address.set(name, value) : address.delete(name);
-  }
-  window.history.replaceState(null, "", address.size > 0 ? `?${address}` : window.location.pathname);
+  keepInAddress(NAMES, NAMES.map((name) => [name, byId(`history-${name}`).value.trim()]).filter(([, value]) => value));
   for (const link of byId("exports").querySelectorAll("[data-format]")) {
     link.href = `${kind.address}.${link.dataset.format}${asked.size > 0 ? `?${asked}` : ""}`;
   }

@@ -7,7 +7,7 @@ import { makeDownloads } from "./downloads.js";
 import { makeFilters } from "./filters.js";
 import { workerNotice } from "./follow.js";
 import { duration, measure, moment, number, progressPercent } from "./format.js";
-import { makeHeat } from "./heat.js";
+import { HEAT_ROWS, makeHeat } from "./heat.js";
 import { doneRows, isOver, jobName, progressWords, setBar, stateBadge } from "./jobs.js";
 import { problemNotice } from "./problems.js";
 import { compareWith, offerRerun } from "./rerun.js";
@@ -31,6 +31,7 @@ makeDownloads(address, choice);
 
 let known = null; // The job as last heard of.
 let topics = [];
+let computed = 0;
 let idleSince = null; // When the count of finished rows last changed.
 const retryKey = newKey(); // A retry that is sent twice is still one job.
 
@@ -151,13 +152,14 @@ async function cancel() {
 /** What is known of the file as a whole: what there is to choose from, and whether a second try is worth it. */
 function showSummary(data, its) {
   topics = its;
+  computed = data.computed;
   filters.topics(topics);
   byId("retry").hidden = !isOver(known) || !data.failures.some(({ code }) => WORTH_ANOTHER_TRY.has(code));
   drawHeat();
 }
 
 function drawHeat() {
-  heat.follow(topics, isOver(known));
+  heat.follow(topics, isOver(known) ? "over" : Math.min(computed, HEAT_ROWS));
 }
 
 async function retry() {

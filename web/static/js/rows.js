@@ -150,7 +150,7 @@ function table(items, names, open) {
   ];
   return el(
     "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-labelledby": "rows-heading" },
+    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": t("model.table") },
     el(
       "table",
       { class: "table list-table rows-table" },
