@@ -51,6 +51,8 @@ def _with_none_options(command: Any) -> Any:
 @click.option("--name", default="", help="Name of the model; default: the name of the folder it is written to.")
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the model.")
 @click.option("--prefix", default="", help="Put before every text, as the base was trained (`passage: ` for e5).")
+@click.option("--clean", default="", help="Steps of cleaning, e.g. links,emoji; docs/training.md lists them.")
+@click.option("--fields", type=click.Choice(["marked", "plain"]), default="marked", help="How fields become one text.")
 @click.option("--pooling", type=click.Choice(["mean", "cls", "pooler"]), default="mean", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(8), default=256, show_default=True, help="Longest input.")
 @click.option("--epochs", type=click.IntRange(1), default=4, show_default=True)

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from ml.calibrate import Calibration
-from ml.errors import ModelError
+from ml.cleaning import NO_CLEANING, Cleaning
+from ml.errors import DataError, ModelError
+from ml.posts import Fields, fields_named
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -77,6 +79,8 @@ class ModelFolder:
     max_tokens: int
     prefix: str
     weights_sha256: str
+    cleaning: Cleaning = NO_CLEANING
+    fields: Fields = "marked"
 
     @property
     def weights(self) -> Path:
@@ -119,8 +123,11 @@ def read(path: Path) -> ModelFolder:
             max_tokens=int(settings["max_tokens"]),
             prefix=str(settings["prefix"]),
             weights_sha256=digests[WEIGHTS],
+            # Folders that say nothing of these were made before they could be chosen.
+            cleaning=Cleaning.of(settings.get("cleaning", ())),
+            fields=fields_named(settings.get("fields", "marked")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, DataError) as error:
         raise ModelError(f"{path / SETTINGS} is damaged: {error!r}.") from error
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ml import artifact
 from ml.calibrate import Calibration
+from ml.cleaning import Cleaning
 from ml.data import TopicName
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def settings(run: Run) -> dict[str, Any]:
         "pooling": run.options.pooling,
         "max_tokens": run.max_tokens,
         "prefix": run.options.prefix,
+        "cleaning": list(Cleaning.parse(run.options.clean).names),
+        "fields": run.options.fields,
     }
 
 

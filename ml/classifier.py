@@ -91,7 +91,9 @@ class Classifier:
         self._backend = backend
         self._batch_tokens = batch_tokens
         self._pad_id = int(folder.config.get("pad_token_id") or 0)
-        self._encoder = TextEncoder(folder.tokenizer(), folder.prefix, folder.max_tokens)
+        self._encoder = TextEncoder(
+            folder.tokenizer(), folder.prefix, folder.max_tokens, folder.cleaning, folder.fields
+        )
 
     @classmethod
     def load(

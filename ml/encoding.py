@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ml.posts import Post, compose
+from ml.cleaning import NO_CLEANING, Cleaning
+from ml.posts import Fields, Post, compose
 
 # Russian text has three to five characters a token. Beyond this many for each token that the network reads nothing
 # can matter, so a text is cut there before it is tokenised: a megabyte then costs no more than a page.
@@ -34,18 +35,29 @@ class TextEncoder:
         tokenizer: content of a `tokenizer.json`.
         prefix: put before every text, as the base was trained to read.
         max_tokens: longest input, special tokens included.
+        cleaning: what is taken out of each field.
+        fields: how the fields become one text.
     """
 
-    def __init__(self, tokenizer: str, prefix: str, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: str,
+        prefix: str,
+        max_tokens: int,
+        cleaning: Cleaning = NO_CLEANING,
+        fields: Fields = "marked",
+    ) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length=max_tokens)
         self._prefix = prefix
+        self._cleaning = cleaning
+        self._fields: Fields = fields
         self._max_chars = max_tokens * CHARS_PER_TOKEN
 
     def compose(self, post: Post) -> str:
         """Return the text that stands for `post`, no longer than could matter by more than a little."""
-        return compose(post, self._max_chars)
+        return compose(post, self._max_chars, self._cleaning, self._fields)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Tokenise all `texts` at once, in parallel where the tokenizer can."""

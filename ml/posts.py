@@ -3,8 +3,12 @@
 Training and serving both call `compose`: a difference between the two would cost quality silently.
 """
 
-import re
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ml.cleaning import NO_CLEANING, Cleaning, squeeze
+from ml.cleaning import clean as clean_field
+from ml.errors import DataError
 
 FIELDS = ("doc_text", "image2text", "speech2text")
 
@@ -13,11 +17,9 @@ FIELDS = ("doc_text", "image2text", "speech2text")
 IMAGE_MARKER = "картинка:"
 SPEECH_MARKER = "видео:"
 
-# Control characters, zero-width spaces, byte order marks and lone halves of surrogate pairs say nothing about a topic,
-# and the last kind cannot be encoded at all. The zero-width joiner stays: emoji are made with it.
-_NOISE = re.compile(
-    "[\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060\\ufeff\\ud800-\\udfff]+"
-)
+# How the three fields become one text: with a marker before what a machine read or heard, or one after the other.
+Fields = Literal["marked", "plain"]
+FIELDS_MODES: tuple[Fields, ...] = get_args(Fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +39,40 @@ class Post:
 
 def clean(text: str) -> str:
     """Return `text` with every run of whitespace and control characters as one space, and none at the ends."""
-    return _NOISE.sub(" ", text).strip()
+    return squeeze(text)
 
 
-def compose(post: Post, max_chars: int | None = None) -> str:
+def fields_named(name: str) -> Fields:
+    """Return the way to put fields together that has this name, or raise DataError."""
+    for mode in FIELDS_MODES:
+        if mode == name:
+            return mode
+    raise DataError(f"There is no way to put fields together named {name!r}; there are {', '.join(FIELDS_MODES)}.")
+
+
+def compose(
+    post: Post, max_chars: int | None = None, cleaning: Cleaning = NO_CLEANING, fields: Fields = "marked"
+) -> str:
     """Return the one text that the network reads for `post`; empty when all three fields are.
 
     Args:
         post: the post.
         max_chars: keep no more than about so many characters of each field, so that a huge text costs no more than a
             long one. Where something is left out, the result is longer than `max_chars`.
+        cleaning: what is taken out of each field.
+        fields: `marked`: a word says where what was read on the picture or heard in the video begins; `plain`: not.
     """
     # One character more than the limit is kept, so that the caller can see by the length that something is missing.
     # Cleaning comes first: a page of spaces before a text must not push it out.
     end = None if max_chars is None else max_chars + 1
-    doc, image, speech = (clean(text)[:end] for text in (post.doc_text, post.image2text, post.speech2text))
+    doc, image, speech = (
+        clean_field(text, cleaning)[:end] for text in (post.doc_text, post.image2text, post.speech2text)
+    )
     parts = [doc]
     if image:
-        parts.append(f"{IMAGE_MARKER} {image}")
+        parts.append(image if fields == "plain" else f"{IMAGE_MARKER} {image}")
     if speech:
-        parts.append(f"{SPEECH_MARKER} {speech}")
+        parts.append(speech if fields == "plain" else f"{SPEECH_MARKER} {speech}")
     return " ".join(part for part in parts if part)
 
 

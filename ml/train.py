@@ -19,10 +19,11 @@ import torch
 
 from ml import calibrate, card, data, metrics, network, targets
 from ml.artifact import check_replaceable
+from ml.cleaning import Cleaning
 from ml.crops import crop
 from ml.encoding import TextEncoder, pad
 from ml.errors import DataError, ModelError
-from ml.posts import Post
+from ml.posts import Fields, Post
 
 Floats = npt.NDArray[np.float32]
 Say = Callable[[str], None]
@@ -42,6 +43,8 @@ class TrainOptions:
     base_name: str = ""
     base_licence: str = ""
     prefix: str = ""
+    clean: str = ""
+    fields: Fields = "marked"
     pooling: network.Pooling = "mean"
     max_tokens: int = 256
     epochs: int = 4
@@ -85,6 +88,7 @@ def train(
         DataError, ModelError: as `data.read_folder` and `network.from_base`; also if `out` is something else.
     """
     check_replaceable(out)
+    cleaning = Cleaning.parse(options.clean)
     began = time.monotonic()
     posts = data.read_folder(folder)
     learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)
@@ -106,7 +110,7 @@ def train(
     net = network.from_base(options.base, options.pooling, len(posts.topics), options.attention_dropout).to(device)
     tokenizer = _tokenizer(options.base)
     max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
-    encoder = TextEncoder(tokenizer, options.prefix, max_tokens)
+    encoder = TextEncoder(tokenizer, options.prefix, max_tokens, cleaning, options.fields)
     pad_id = net.encoder.config.pad_token_id or 0
 
     examples = Examples(
