@@ -1,6 +1,7 @@
 """`rubrika ...`: every command of the project. Heavy imports happen inside the commands, so that `--help` is quick."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ import click
 
 from cli.data_commands import data
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
+from cli.models_command import models
 from cli.predict_command import predict
 from cli.up_command import up
 from jobs.errors import RubrikaError
@@ -70,9 +72,12 @@ def worker() -> None:
     settings = _with_servers()
     configure_logging(settings)
     try:
-        run_worker(settings)
+        another = run_worker(settings)
     except MlError as error:
         raise RubrikaError(str(error)) from error
+    if another:
+        # The same process, so that whoever started it need not notice; its memory and threads are new.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (our own command line)
 
 
 @main.command()
@@ -103,6 +108,7 @@ def _with_servers() -> Settings:
 main.add_command(up)
 main.add_command(data)
 main.add_command(predict)
+main.add_command(models)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 

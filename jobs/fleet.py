@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -12,6 +13,23 @@ from jobs.records import Model, Topic
 WORKER_ALIVE_SECONDS = 15
 
 
+@dataclass(frozen=True)
+class ActiveFolder:
+    """The model that new texts are given to, and where it lies (none: not known)."""
+
+    sha256: str
+    folder: str | None
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """A worker that has given a sign of life lately."""
+
+    name: str
+    model_id: int
+    device: str
+
+
 def register_model(
     connection: Connection,
     *,
@@ -20,19 +38,25 @@ def register_model(
     sha256: str,
     topics: Sequence[Topic],
     card: Mapping[str, Any],
+    folder: str | None = None,
+    activate: bool = True,
 ) -> int:
-    """Note the model that a worker has loaded and make it the active one; return its id.
+    """Note a model that can be loaded, and make it the active one if `activate`; return its id.
 
     The same weights (by SHA-256 of the model folder) keep their id; thresholds and card are what the folder says now.
     """
     connection.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
-    connection.execute(text("UPDATE models SET active = false WHERE active AND sha256 <> :sha256"), {"sha256": sha256})
+    if activate:
+        others = text("UPDATE models SET active = false WHERE active AND sha256 <> :sha256")
+        connection.execute(others, {"sha256": sha256})
     model_id: int = connection.execute(
         text("""
-            INSERT INTO models (name, version, sha256, topics, topic_ids, thresholds, card, active)
-            VALUES (:name, :version, :sha256, CAST(:topics AS jsonb), :ids, :thresholds, CAST(:card AS jsonb), true)
+            INSERT INTO models (name, version, sha256, topics, topic_ids, thresholds, card, folder, active)
+            VALUES (:name, :version, :sha256, CAST(:topics AS jsonb), :ids, :thresholds, CAST(:card AS jsonb), :folder,
+                    :activate)
             ON CONFLICT (sha256) DO UPDATE SET name = excluded.name, version = excluded.version,
-                topics = excluded.topics, thresholds = excluded.thresholds, card = excluded.card, active = true
+                topics = excluded.topics, thresholds = excluded.thresholds, card = excluded.card,
+                folder = coalesce(excluded.folder, models.folder), active = models.active OR excluded.active
             RETURNING id
         """),
         {
@@ -43,6 +67,8 @@ def register_model(
             "ids": [topic.id for topic in topics],
             "thresholds": [topic.threshold for topic in topics],
             "card": json.dumps(card, ensure_ascii=False, allow_nan=False),
+            "folder": folder,
+            "activate": activate,
         },
     ).scalar_one()
     return model_id
@@ -52,7 +78,7 @@ def models(connection: Connection) -> list[Model]:
     """All registered models, the active one first, then the newest."""
     rows = connection.execute(
         text("""
-            SELECT id, name, version, sha256, topics, card, active, registered_at FROM models
+            SELECT id, name, version, sha256, topics, card, active, registered_at, folder FROM models
             ORDER BY active DESC, registered_at DESC, id DESC
         """),
     )
@@ -65,6 +91,12 @@ def active_model(connection: Connection) -> Model:
         if model.active:
             return model
     raise NotFoundError("No worker has loaded a model yet.")
+
+
+def active_folder(connection: Connection) -> ActiveFolder | None:
+    """The active model by its digest and its folder; None before the first worker has registered one."""
+    row = connection.execute(text("SELECT sha256, folder FROM models WHERE active")).one_or_none()
+    return None if row is None else ActiveFolder(row.sha256, row.folder)
 
 
 def worker_seen(connection: Connection, name: str, model_id: int, device: str) -> None:
@@ -90,6 +122,18 @@ def workers_alive(connection: Connection) -> int:
         {"seconds": WORKER_ALIVE_SECONDS},
     ).scalar_one()
     return count
+
+
+def workers(connection: Connection) -> list[WorkerState]:
+    """The workers that have given a sign of life lately, by name."""
+    rows = connection.execute(
+        text("""
+            SELECT name, model_id, device FROM workers
+            WHERE seen_at > now() - make_interval(secs => :seconds) ORDER BY name
+        """),
+        {"seconds": WORKER_ALIVE_SECONDS},
+    )
+    return [WorkerState(row.name, row.model_id, row.device) for row in rows]
 
 
 def models_alive(connection: Connection) -> dict[int, int]:

@@ -113,6 +113,8 @@ class Model:
     card: Mapping[str, Any]
     active: bool
     registered_at: datetime
+    folder: str | None = None
+    """Where it was last loaded from, on the machine that did so."""
 
     @property
     def label(self) -> str:

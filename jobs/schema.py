@@ -63,6 +63,7 @@ models = Table(
     Column("thresholds", ARRAY(REAL), nullable=False),
     Column("card", JSONB, nullable=False),
     Column("active", Boolean, nullable=False, server_default=text("false")),
+    Column("folder", Text, comment="where it was last loaded from; none: not known"),
     Column("registered_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     UniqueConstraint("sha256"),
     CheckConstraint("cardinality(topic_ids) > 0 AND cardinality(topic_ids) = cardinality(thresholds)", name="topics"),

@@ -27,7 +27,7 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     ),
     "RUBRIKA_WORKERS": ("1", "worker processes that `rubrika up` starts; each uses all cores it is given"),
     "RUBRIKA_THREADS": ("0", "CPU threads of each worker's network; 0: the cores divided by the workers"),
-    "RUBRIKA_MODEL": ("", "model folder; empty: the shipped one, `ml/models/rubrika-small`"),
+    "RUBRIKA_MODEL": ("", "model folder; empty: the one activated by `rubrika models`, at first the shipped one"),
     "RUBRIKA_DEVICE": ("auto", "`auto`, `cpu` or `cuda`: what the network runs on"),
     "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
     "RUBRIKA_ARITHMETIC": (
@@ -98,6 +98,7 @@ class Settings:
     workers: int
     threads: int
     model: Path
+    model_is_given: bool
     device: str
     backend: str
     arithmetic: str
@@ -172,6 +173,7 @@ class Settings:
             workers=number("RUBRIKA_WORKERS", 0, 256),
             threads=number("RUBRIKA_THREADS", 0, 1024),
             model=Path(text("RUBRIKA_MODEL")).expanduser().absolute() if text("RUBRIKA_MODEL") else SHIPPED_MODEL,
+            model_is_given=bool(text("RUBRIKA_MODEL")),
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
             backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
             arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "int8"),

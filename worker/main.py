@@ -6,11 +6,13 @@ forked (so CUDA and the network's own threads are safe), and more workers are mo
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from celery import Celery, signals
 from sqlalchemy import Connection, Engine
@@ -25,8 +27,10 @@ from jobs.settings import Settings
 from ml.classifier import Classifier
 from worker.drain import Drain
 from worker.heart import Heart
+from worker.succession import Choice, Succession, choose
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DATABASE_SECONDS = 60.0
 """For so long a starting worker waits for Postgres."""
@@ -46,14 +50,16 @@ def load_classifier(settings: Settings) -> Classifier:
     return classifier
 
 
-def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load_classifier) -> None:
-    """Work until SIGTERM or SIGINT; then finish the chunk in hand and return.
+def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load_classifier) -> bool:
+    """Work until SIGTERM or SIGINT, or until another model was activated; then finish the chunk in hand and return.
 
+    True: another model is to be loaded, so start again. Never with RUBRIKA_MODEL set: that model stays.
     `load` makes the classifier; tests give one that misbehaves on purpose.
     """
-    classifier = load(settings)
     engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker", idle_seconds=10)
-    model_id = _register(engine, classifier)
+    choice = _patiently(engine, lambda connection: choose(connection, settings))
+    classifier = load(replace(settings, model=choice.folder))
+    model_id = _register(engine, classifier, choice)
     heart = Heart(
         engine,
         worker=f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}",
@@ -70,17 +76,29 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     def shutting_down(**_: Any) -> None:
         drain.stop()
 
-    # Celery holds receivers weakly; the name keeps this one alive for as long as the worker runs.
+    succession = Succession(engine, classifier.info.sha256, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    def is_ready(**_: Any) -> None:
+        # Not sooner: before Celery handles signals, one would end the process in the middle of things.
+        if not settings.model_is_given:
+            succession.start()
+
+    # Celery holds receivers weakly; the names keep these alive for as long as the worker runs.
     signals.worker_shutting_down.connect(shutting_down)
+    signals.worker_ready.connect(is_ready)
     log.info("worker is ready: %s@%s on %s", classifier.info.name, classifier.info.version, classifier.backend)
     bell.ring()
     try:
         _celery_worker(app, settings).start()
     finally:
+        succession.stop()
         drain.close()
         heart.stop()
         bell.close()
         engine.dispose()
+    if succession.is_due:
+        log.info("another model was activated: starting anew with it")
+    return succession.is_due
 
 
 def _celery_worker(app: Celery, settings: Settings) -> Any:
@@ -96,8 +114,8 @@ def _celery_worker(app: Celery, settings: Settings) -> Any:
     )
 
 
-def _register(engine: Engine, classifier: Classifier) -> int:
-    """Make the loaded model known, waiting for a Postgres that is still starting."""
+def _register(engine: Engine, classifier: Classifier, choice: Choice) -> int:
+    """Make the loaded model known."""
     info = classifier.info
 
     def step(connection: Connection) -> int:
@@ -108,8 +126,15 @@ def _register(engine: Engine, classifier: Classifier) -> int:
             sha256=info.sha256,
             topics=[Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in info.topics],
             card=info.card,
+            folder=str(choice.folder),
+            activate=choice.activate,
         )
 
+    return _patiently(engine, step)
+
+
+def _patiently(engine: Engine, step: Callable[[Connection], T]) -> T:
+    """Run a transaction, waiting for a Postgres that is still starting."""
     deadline = time.monotonic() + DATABASE_SECONDS
     pause = threading.Event()
     while True:

@@ -61,7 +61,7 @@ class Service:
             process = subprocess.Popen(
                 [sys.executable, *COMMANDS[command]],
                 cwd=PROJECT_ROOT,
-                env={**os.environ, **self._settings_env(), **self.env, **env},
+                env={**os.environ, **self.environment(), **env},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -69,7 +69,8 @@ class Service:
         self.processes.append(process)
         return process
 
-    def _settings_env(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The settings of its processes, as variables."""
         return {
             "DATABASE_URL": self.settings.database_url,
             "REDIS_URL": self.settings.redis_url,
@@ -80,6 +81,7 @@ class Service:
             "RUBRIKA_LEASE_SECONDS": "1",
             "RUBRIKA_SWEEP_SECONDS": "0.2",
             "RUBRIKA_CHUNK_ROWS": "50",
+            **self.env,
         }
 
     def start_all(self, worker: str = "fake", **env: str) -> None:
