@@ -45,7 +45,25 @@ def _with_none_options(command: Any) -> Any:
 @click.command()
 @click.argument("data_dir", type=FOLDER)
 @click.option("--base", required=True, help="Encoder to start from: a folder, or a name on the model hub.")
-@click.option("-o", "--out", type=FOLDER, required=True, help="Model folder to write.")
+@click.option("-o", "--out", type=FOLDER, help="Model folder to write.")
+@click.option("--folds", type=click.IntRange(2), help="Cross-validate instead of writing a model; needs --oof.")
+@click.option(
+    "--oof", type=FILE, help="With --folds: .npz file for what networks say of posts that they have not seen."
+)
+@click.option(
+    "--folds-of",
+    type=click.Choice(["learn", "all"]),
+    default="learn",
+    show_default=True,
+    help="With --folds: the posts that a training with this seed learns from, or all.",
+)
+@click.option(
+    "--teacher",
+    "taught_by",
+    multiple=True,
+    metavar="FILE[=WEIGHT]",
+    help="File by --oof that softens labels, or `tfidf`; several are averaged.  [default: tfidf]",
+)
 @click.option("--base-name", default="", help="Name of the base in the card, where --base is a folder.")
 @click.option("--base-licence", default="", help="Licence of the base, for the card.")
 @click.option("--name", default="", help="Name of the model; default: the name of the folder it is written to.")
@@ -58,31 +76,67 @@ def _with_none_options(command: Any) -> Any:
 @click.option("--epochs", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate of the encoder.")
-@click.option("--teacher-weight", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of TF-IDF.")
+@click.option(
+    "--teacher-weight", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of teachers."
+)
 @click.option("--crop-share", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Crops an epoch.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @_with_none_options
-def train(data_dir: Path, out: Path, none_file: Path | None, none_categories: str, **options: Any) -> None:
+def train(
+    data_dir: Path,
+    out: Path | None,
+    none_file: Path | None,
+    none_categories: str,
+    folds: int | None,
+    oof: Path | None,
+    folds_of: str,
+    taught_by: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Train a model on DATA_DIR, a folder of CSV files, one per topic, and write a model folder.
 
     The name of a file is the id of its topic. Columns: doc_text, and if there are any image2text and speech2text.
     """
+    if (folds is None) != (oof is None):
+        raise click.UsageError("--folds and --oof belong together.")
+    if (out is None) == (folds is None):
+        raise click.UsageError("Give either -o FOLDER, to write a model, or --folds with --oof, to cross-validate.")
+    if folds and taught_by:
+        raise click.UsageError(
+            "--teacher does not go with --folds: the networks behind a teacher learned from posts of the fold that is "
+            "asked about. The built-in TF-IDF teacher is made anew for each fold."
+        )
     _require_training()
+    from ml import crossval, teachers
     from ml.errors import MlError
-    from ml.train import TrainOptions
+    from ml.train import TrainOptions, read_none
     from ml.train import train as run
 
     try:
-        run(
-            data_dir,
-            out,
-            TrainOptions(**{**options, "name": options["name"] or out.resolve().name}),
-            none_file,
-            _categories(none_categories),
-            say=click.echo,
-        )
+        if oof is not None and folds is not None:
+            chosen = TrainOptions(**options)
+            none = read_none(none_file, _categories(none_categories), chosen)
+            crossval.cross_validate(
+                data_dir,
+                oof,
+                chosen,
+                folds,
+                none[0] + none[1] if folds_of == "all" else none[0],
+                whole_data=folds_of == "all",
+                say=click.echo,
+            )
+        elif out is not None:
+            run(
+                data_dir,
+                out,
+                TrainOptions(**{**options, "name": options["name"] or out.resolve().name}),
+                none_file,
+                _categories(none_categories),
+                say=click.echo,
+                taught_by=tuple(map(teachers.Teacher.parse, taught_by)) or teachers.DEFAULT,
+            )
     except MlError as error:
         raise click.ClickException(str(error)) from error
 

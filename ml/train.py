@@ -2,22 +2,23 @@
 
     rubrika train DATA_DIR --base FOLDER_OR_HUB_NAME -o MODEL_DIR
 
-What happens, top to bottom: posts are read and split; a plain TF-IDF model, trained out of fold, softens the noisy
-labels; the encoder and a linear head learn them with AdamW, warm-up and linear decay, on whole posts, on crops of two
-to thirty words and on counter-examples that belong to no topic; probabilities are calibrated and thresholds chosen on
-the validation posts; everything is written as one folder. One seed gives one result on one machine.
+What happens, top to bottom: posts are read and split; teachers that have not seen a post (a plain TF-IDF model, or
+networks by `ml.crossval`) soften its noisy labels; the encoder and a linear head learn them with AdamW, warm-up and
+linear decay, on whole posts, on crops of two to thirty words and on counter-examples that belong to no topic;
+probabilities are calibrated and thresholds chosen on the validation posts; everything is written as one folder. One
+seed gives one result on one machine.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, metrics, network, targets
+from ml import calibrate, card, data, metrics, network, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
 from ml.crops import crop
@@ -56,6 +57,8 @@ class TrainOptions:
     clip: float = 1.0
     attention_dropout: float = 0.0
     teacher_weight: float = 0.4
+    # Set by `train` from the teachers that it is given.
+    teacher_names: tuple[str, ...] = (teachers.TFIDF,)
     crop_share: float = 0.25
     validation_share: float = 0.12
     seed: int = 1
@@ -71,6 +74,21 @@ class Examples:
     targets: Floats
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A network that has learnt, with all that it takes to ask it."""
+
+    net: network.TopicNetwork
+    encoder: TextEncoder
+    tokenizer: str
+    max_tokens: int
+    pad_id: int
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """Return logits, float32 (texts, topics), of composed texts (`encoder.compose`)."""
+        return predict_logits(self.net, self.encoder, texts, self.pad_id)
+
+
 def train(
     folder: Path,
     out: Path,
@@ -78,6 +96,7 @@ def train(
     none_file: Path | None = None,
     none_categories: Sequence[str] = (),
     say: Say = lambda _: None,
+    taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
 ) -> dict[str, tuple[float, float]]:
     """Train on the CSV files of `folder` and write the model folder `out`.
 
@@ -88,39 +107,25 @@ def train(
         DataError, ModelError: as `data.read_folder` and `network.from_base`; also if `out` is something else.
     """
     check_replaceable(out)
-    cleaning = Cleaning.parse(options.clean)
+    # A mistake in a list is told before minutes are spent on reading.
+    Cleaning.parse(options.clean)
+    options = replace(options, teacher_names=tuple(one.name for one in taught_by) if options.teacher_weight else ())
     began = time.monotonic()
     posts = data.read_folder(folder)
     learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)
     learn, check = posts.take(learn_rows), posts.take(check_rows)
     if not len(learn.posts) or not len(check.posts):
         raise DataError(f"{folder} holds too few posts to learn from some and check with others.")
-    none_learn, none_check = _read_none(none_file, none_categories, options)
+    none_learn, none_check = read_none(none_file, none_categories, options)
     say(
         f"{len(posts.posts)} distinct posts, {len(posts.topics)} topics: {len(learn.posts)} to learn from, "
         f"{len(check.posts)} for validation; {len(none_learn)} and {len(none_check)} counter-examples"
     )
 
-    soft = learn.labels
-    if options.teacher_weight:
-        say("out-of-fold TF-IDF probabilities for soft targets ...")
-        soft = targets.blend(learn.labels, targets.out_of_fold(learn, options.seed), options.teacher_weight)
-
-    device = _prepare_torch(options)
-    net = network.from_base(options.base, options.pooling, len(posts.topics), options.attention_dropout).to(device)
-    tokenizer = _tokenizer(options.base)
-    max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
-    encoder = TextEncoder(tokenizer, options.prefix, max_tokens, cleaning, options.fields)
-    pad_id = net.encoder.config.pad_token_id or 0
-
-    examples = Examples(
-        tuple(encoder.compose(post) for post in (*learn.posts, *none_learn)),
-        np.concatenate([soft, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)]),
-    )
+    fitted = fit_fold(learn, check, options, none_learn, say, taught_by)
+    net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
     check_texts = [encoder.compose(post) for post in check.posts]
-    _fit(net, encoder, examples, (check_texts, check.labels), options, pad_id, say)
-
-    logits = predict_logits(net, encoder, check_texts, pad_id)
+    logits = fitted.logits(check_texts)
     calibration = calibrate.fit(logits, check.labels)
     honest = calibrate.cross_fit(logits, check.labels, metrics.summary, CROSS_FIT_REPEATS, options.seed)
     figures = card.Figures(
@@ -132,7 +137,7 @@ def train(
     )
     run = card.Run(
         options=options,
-        max_tokens=max_tokens,
+        max_tokens=fitted.max_tokens,
         topics=posts.topics,
         calibration=calibration,
         data_digest=posts.digest(),
@@ -142,9 +147,48 @@ def train(
         none_validation=tuple(data.text_key(post) for post in none_check),
         figures=figures,
     )
-    card.write_model(out, net, tokenizer, run)
+    card.write_model(out, net, fitted.tokenizer, run)
     say(f"wrote {out}; " + ", ".join(f"{name} {mean:.3f} ± {spread:.3f}" for name, (mean, spread) in honest.items()))
     return honest
+
+
+def fit_fold(
+    learn: data.Dataset,
+    check: data.Dataset,
+    options: TrainOptions,
+    none_learn: Sequence[Post] = (),
+    say: Say = lambda _: None,
+    taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
+) -> Fitted:
+    """Fit one network to `learn`; the posts of `check` are only looked at, once an epoch, to say how it goes.
+
+    Args:
+        learn, check: posts with the same topics.
+        options: as for `train`.
+        none_learn: counter-examples to learn from.
+        say: called with what there is to tell.
+        taught_by: the teachers, which must not have learned from the post that they speak of.
+
+    Raises:
+        DataError, ModelError: as `teachers.soft_labels` and `network.from_base`.
+    """
+    cleaning = Cleaning.parse(options.clean)
+    if options.teacher_weight:
+        say(f"soft targets by {', '.join(one.name for one in taught_by)} ...")
+    soft = teachers.soft_labels(learn, taught_by, options.teacher_weight, options.seed)
+    device = _prepare_torch(options)
+    net = network.from_base(options.base, options.pooling, len(learn.topics), options.attention_dropout).to(device)
+    tokenizer = _tokenizer(options.base)
+    max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
+    encoder = TextEncoder(tokenizer, options.prefix, max_tokens, cleaning, options.fields)
+    fitted = Fitted(net, encoder, tokenizer, max_tokens, net.encoder.config.pad_token_id or 0)
+    examples = Examples(
+        tuple(encoder.compose(post) for post in (*learn.posts, *none_learn)),
+        np.concatenate([soft, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)]),
+    )
+    check_texts = [encoder.compose(post) for post in check.posts]
+    _fit(net, encoder, examples, (check_texts, check.labels), options, fitted.pad_id, say)
+    return fitted
 
 
 def _fit(
@@ -239,7 +283,12 @@ def _off_topic(
     return metrics.off_topic_share(probabilities, calibration.threshold)
 
 
-def _read_none(file: Path | None, categories: Sequence[str], options: TrainOptions) -> tuple[list[Post], list[Post]]:
+def read_none(file: Path | None, categories: Sequence[str], options: TrainOptions) -> tuple[list[Post], list[Post]]:
+    """Return counter-examples to learn from and such to validate with, none of either without a file.
+
+    Raises:
+        DataError: as `data.read_none`.
+    """
     if file is None:
         return [], []
     posts = data.read_none(file, categories)

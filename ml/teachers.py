@@ -1,0 +1,179 @@
+"""Teachers: what others think of each post, as soft targets for the network that learns.
+
+A teacher is either the plain TF-IDF model of `ml.targets` or a file of out-of-fold logits that `rubrika train --folds`
+wrote. Several are averaged as logits, so that one that is sure counts for more than one that is not; the network learns
+from labels blended with the result (Hinton et al. 2015, arXiv:1503.02531).
+"""
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ml import targets
+from ml.calibrate import sigmoid
+from ml.data import Dataset, text_key
+from ml.errors import DataError
+
+Floats = npt.NDArray[np.float32]
+
+TFIDF = "tfidf"
+
+# A linear model can be as good as certain; its logit must not drown what the others say.
+SUREST = 1e-4
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A file of logits, or `TFIDF`, and how much it counts among the teachers."""
+
+    source: str
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Teacher":
+        """Return the teacher that `FILE` or `FILE=WEIGHT` names.
+
+        Raises:
+            DataError: the weight is not a positive number.
+        """
+        source, sign, weight = text.rpartition("=")
+        if not sign:
+            return cls(text)
+        try:
+            teacher = cls(source, float(weight))
+        except ValueError:
+            # A name may have a sign of equality in it.
+            return cls(text)
+        if not 0 < teacher.weight < float("inf"):
+            raise DataError(f"The weight of the teacher {source} must be a positive number, not {weight}.")
+        return teacher
+
+    @property
+    def name(self) -> str:
+        """The name for the card, which tells nothing of folders."""
+        return Path(self.source).name
+
+
+DEFAULT = (Teacher(TFIDF),)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What networks that have not seen a post say of it.
+
+    Attributes:
+        keys: of n posts, as `ml.data.text_key`.
+        topics: ids of the topics, in the order of the columns.
+        whole: logits of the posts, float32 (n, topics).
+        crops: logits of one crop of each post, float32 (n, topics).
+    """
+
+    keys: tuple[str, ...]
+    topics: tuple[str, ...]
+    whole: Floats
+    crops: Floats
+
+    def write(self, file: Path) -> None:
+        """Write the file in one step; the folder is made where it is missing."""
+        write_arrays(
+            file,
+            {
+                "keys": np.array(self.keys),
+                "topics": np.array(self.topics),
+                "whole": self.whole,
+                "crops": self.crops,
+            },
+        )
+
+    def of(self, data: Dataset, file: str) -> Floats:
+        """Return the logits of the posts of `data`, in its order of posts and topics.
+
+        Raises:
+            DataError: a post or a topic is missing.
+        """
+        column = {topic: index for index, topic in enumerate(self.topics)}
+        missing = [topic.id for topic in data.topics if topic.id not in column]
+        if missing:
+            raise DataError(f"The teacher {file} does not know the topics {', '.join(missing)}.")
+        row = {key: index for index, key in enumerate(self.keys)}
+        keys = [text_key(post) for post in data.posts]
+        unseen = sum(key not in row for key in keys)
+        if unseen:
+            raise DataError(
+                f"The teacher {file} says nothing of {unseen} of the {len(keys)} posts to learn from: make it with "
+                "the same data, --seed and --validation-share, or with --folds-of all."
+            )
+        return self.whole[[row[key] for key in keys]][:, [column[topic.id] for topic in data.topics]]
+
+
+def read(file: Path) -> OutOfFold:
+    """Read a file that `OutOfFold.write` wrote.
+
+    Raises:
+        DataError: it is missing or is something else.
+    """
+    arrays = read_arrays(file)
+    try:
+        keys, topics = tuple(map(str, arrays["keys"])), tuple(map(str, arrays["topics"]))
+        whole, crops = (np.asarray(arrays[name], dtype=np.float32) for name in ("whole", "crops"))
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{file} holds no out-of-fold logits: {error}.") from error
+    if whole.shape != (len(keys), len(topics)) or crops.shape != whole.shape or not np.isfinite(whole).all():
+        raise DataError(f"{file} is damaged: its logits do not fit its posts and topics.")
+    return OutOfFold(keys, topics, whole, crops)
+
+
+def read_arrays(file: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """Return all arrays of an .npz file, without ever running what a pickle in it would do.
+
+    Raises:
+        DataError: it is missing or no such file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {file}.") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} is no .npz file that can be read.") from error
+
+
+def write_arrays(file: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+    """Write arrays as an .npz file in one step: it is there whole, or as it was before."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-", delete=False) as draft:
+        path = Path(draft.name)
+        try:
+            np.savez(draft, **arrays)  # type: ignore[arg-type]  # its stub takes allow_pickle for one of the arrays
+            draft.flush()
+            path.chmod(0o644)
+            path.replace(file)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def soft_labels(data: Dataset, teachers: Sequence[Teacher], weight: float, seed: int) -> Floats:
+    """Return `(1 - weight) * labels + weight * what the teachers say together`, float32 (posts, topics).
+
+    Raises:
+        DataError: as `read` and `OutOfFold.of`.
+    """
+    if not weight:
+        return data.labels
+    total = np.zeros(data.labels.shape)
+    for teacher in teachers:
+        total += teacher.weight * _logits(teacher, data, seed)
+    together = sigmoid(np.asarray(total / sum(teacher.weight for teacher in teachers), dtype=np.float32))
+    return targets.blend(data.labels, together, weight)
+
+
+def _logits(teacher: Teacher, data: Dataset, seed: int) -> npt.NDArray[np.float64]:
+    if teacher.source != TFIDF:
+        return read(Path(teacher.source)).of(data, teacher.source).astype(np.float64)
+    probabilities = np.clip(targets.out_of_fold(data, seed).astype(np.float64), SUREST, 1 - SUREST)
+    return np.log(probabilities / (1 - probabilities))

@@ -1,0 +1,146 @@
+"""Cross-validation of the network, resumed after a kill, and networks that learn from what it wrote."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cli.model_commands import train
+from ml import artifact, data, teachers
+from ml.errors import DataError
+from ml.posts import Post
+from tests.support import wait_until
+from tests.tiny_model import TEXTS, make_base
+
+QUICK = ["--epochs", "10", "--lr", "5e-3", "--max-tokens", "32", "--threads", "1", "--device", "cpu"]
+TOPICS = ("sport", "ads", "politics")
+
+
+@pytest.fixture(scope="module")
+def posts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty posts for each of three topics."""
+    folder = tmp_path_factory.mktemp("posts")
+    rng = np.random.default_rng(0)
+    for topic, text in zip(TOPICS, (TEXTS[0], TEXTS[2], TEXTS[4]), strict=True):
+        words = re.findall(r"\w{3,}", text)
+        with (folder / f"{topic}.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["doc_text"])
+            writer.writerows([" ".join(rng.permutation(words)[:5])] for _ in range(20))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def oof(posts: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a cross-validation that nothing disturbed."""
+    file = tmp_path_factory.mktemp("oof") / "all.npz"
+    output = run(train, posts, "--base", base, "--folds", "2", "--oof", file, "--folds-of", "all", *QUICK)
+    assert re.search(r"macro f1 +\d\.\d{3} ± \d\.\d{3} +\d\.\d{3} ± \d\.\d{3}", output)
+    assert not list(file.parent.glob("*.parts"))
+    return file
+
+
+def run(command: click.Command, *arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_as_one_that_was_not(
+    posts: Path, base: Path, oof: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "killed.npz"
+    arguments = [posts, "--base", base, "--folds", "2", "--oof", file, "--folds-of", "all", *QUICK]
+    kept = tmp_path / "killed.npz.parts" / "1.npz"
+    with subprocess.Popen(
+        [sys.executable, "-c", "from cli.main import main; main()", "train", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: kept.exists() or process.poll() is not None, timeout=240)
+        # Where it ends before the signal comes, there is nothing left to go on with, and the rest of the test says so.
+        process.send_signal(signal.SIGSTOP)
+        stopped_in_time = kept.exists()
+        process.kill()
+    assert stopped_in_time
+    first = kept.read_bytes()
+    refused = run(train, *arguments, "--seed", "2", code=1)
+    assert "other options" in refused
+    assert kept.read_bytes() == first
+    assert "fold 1 of 2: as found" in run(train, *arguments)
+    expected, found = teachers.read(oof), teachers.read(file)
+    assert found.keys == expected.keys
+    np.testing.assert_array_equal(found.whole, expected.whole)
+    np.testing.assert_array_equal(found.crops, expected.crops)
+
+
+def test_the_file_speaks_of_every_post_and_knows_something(posts: Path, oof: Path) -> None:
+    dataset = data.read_folder(posts)
+    found = teachers.read(oof)
+    assert sorted(found.keys) == sorted(data.text_key(post) for post in dataset.posts)
+    guesses = found.of(dataset, "oof").argmax(axis=1)
+    assert (guesses == dataset.labels.argmax(axis=1)).mean() > 0.6
+    assert (found.crops != found.whole).any()
+
+
+def test_by_default_no_teacher_sees_a_post_of_validation(posts: Path, base: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "learn.npz", tmp_path / "model"
+    run(train, posts, "--base", base, "--folds", "2", "--oof", file, *QUICK, "--teacher-weight", "0")
+    output = run(train, posts, "--base", base, "-o", out, *QUICK, "--teacher", f"{file}=2", "--teacher", "tfidf")
+    assert "soft targets by learn.npz, tfidf" in output
+    held = json.loads((out / artifact.VALIDATION).read_text(encoding="utf-8"))["posts"].split()
+    assert held
+    assert not set(held) & set(teachers.read(file).keys)
+    card = (out / artifact.CARD).read_text(encoding="utf-8")
+    assert json.loads(card)["training"]["teacher_names"] == ["learn.npz", "tfidf"]
+    assert str(tmp_path) not in card
+    # Another seed validates on other posts, of which some have no teacher.
+    wrong = run(train, posts, "--base", base, "-o", out, *QUICK, "--teacher", file, "--seed", "2", code=1)
+    assert "says nothing of" in wrong
+
+
+def test_teachers_are_averaged_as_logits_by_weight_and_put_in_order(tmp_path: Path) -> None:
+    names = tuple(data.TopicName(topic, topic, topic) for topic in ("a", "b"))
+    dataset = data.Dataset(names, (Post("раз"), Post("два")), np.array([[1, 0], [0, 1]], dtype=np.float32), ("1", "2"))
+    keys = [data.text_key(post) for post in dataset.posts]
+    first = np.array([[2.0, -1.0], [0.5, 3.0]], dtype=np.float32)
+    second = np.array([[-4.0, 1.0], [1.0, 0.0]], dtype=np.float32)
+    teachers.OutOfFold(tuple(keys), ("a", "b"), first, first).write(tmp_path / "1.npz")
+    # The same posts and topics the other way round.
+    turned = second[::-1, ::-1].copy()
+    teachers.OutOfFold(tuple(keys[::-1]), ("b", "a"), turned, turned).write(tmp_path / "2.npz")
+    both = [teachers.Teacher.parse(f"{tmp_path}/1.npz=3"), teachers.Teacher.parse(f"{tmp_path}/2.npz")]
+    expected = 0.75 * dataset.labels + 0.25 / (1 + np.exp(-(3 * first + second) / 4))
+    np.testing.assert_allclose(teachers.soft_labels(dataset, both, 0.25, seed=1), expected, atol=1e-6)
+
+
+def test_mistakes_are_answered_in_a_sentence(posts: Path, base: Path, oof: Path, tmp_path: Path) -> None:
+    start = [posts, "--base", base]
+    assert "belong together" in run(train, *start, "--folds", "2", code=2)
+    assert "Give either -o FOLDER" in run(train, *start, code=2)
+    assert "does not go with --folds" in run(
+        train, *start, "--folds", "2", "--oof", tmp_path / "x.npz", "--teacher", oof, code=2
+    )
+    out = ["-o", tmp_path / "out", *QUICK]
+    assert "There is no file" in run(train, *start, *out, "--teacher", tmp_path / "x.npz", code=1)
+    (tmp_path / "text.npz").write_text("no arrays", encoding="utf-8")
+    assert "is no .npz file" in run(train, *start, *out, "--teacher", tmp_path / "text.npz", code=1)
+    np.savez(tmp_path / "other.npz", numbers=np.zeros(3))
+    assert "holds no out-of-fold logits" in run(train, *start, *out, "--teacher", tmp_path / "other.npz", code=1)
+    assert "positive number" in run(train, *start, *out, "--teacher", f"{oof}=-1", code=1)
+    with pytest.raises(DataError, match="does not know the topics"):
+        teachers.OutOfFold((), ("x",), np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)).of(
+            data.read_folder(posts), "x"
+        )
