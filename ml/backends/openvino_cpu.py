@@ -7,6 +7,7 @@ Nothing has to be calibrated on posts, and an unusual text cannot leave a range 
 
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class OpenVinoBackend:
                 "OpenVINO is not installed: `pip install openvino`, or choose another backend."
             ) from error
         path = graph.cached(folder, cache_dir, "int8" if arithmetic == "int8" else "float16")
-        core = openvino.Core()
+        core = _core()
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
@@ -73,6 +74,19 @@ class OpenVinoBackend:
             )
             # The request owns its output and overwrites it at the next call.
             return np.array(outputs[0], dtype=np.float32)
+
+
+@cache
+def _core() -> Any:
+    """One for the whole process, for ever.
+
+    The CPU plugin of each gives the thread that makes it a stack for signals, and takes it back when it goes. Of two
+    that go in the order in which they came, the second leaves the stack of the first behind, which is no longer there:
+    the next signal ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _compile(core: Any, path: Path, options: dict[str, Any], cache_dir: Path) -> Any:

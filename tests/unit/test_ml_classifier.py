@@ -1,5 +1,7 @@
 """The classifier in its three steps: order, equal texts, failures that stay alone, calls within calls."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,3 +243,25 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(tmp_path: Path, folder: Pat
     artifact.write_manifest(strange)
     with pytest.raises(ModelError, match="Use the torch backend"):
         Classifier.load(strange, backend="openvino", cache_dir=tmp_path)
+
+
+def test_signals_are_handled_after_one_network_and_then_another_were_let_go(tmp_path: Path, folder: Path) -> None:
+    script = f"""
+import gc, os, signal
+from pathlib import Path
+from ml.classifier import Classifier
+
+def load():
+    return Classifier.load(Path({str(folder)!r}), backend="openvino", threads=1, cache_dir=Path({str(tmp_path)!r}))
+
+first = load()
+second = load()
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
