@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from cli.compare_command import compare
 from cli.data_commands import data
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.models_command import models
@@ -107,6 +108,7 @@ def _with_servers() -> Settings:
 
 main.add_command(up)
 main.add_command(data)
+main.add_command(compare)
 main.add_command(predict)
 main.add_command(models)
 for command in MODEL_COMMANDS:

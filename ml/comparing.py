@@ -73,7 +73,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate over all its trials: for each figure the mean and the standard deviation over seeds and folds."""
+    """A candidate over all its trials.
+
+    Attributes:
+        figures: for each the mean and the standard deviation over seeds and folds.
+        fit_s, posts_s, size: medians, as of `Trial`.
+        gain: where posts were prepared in several ways, what this one adds to the figure that ranks, over the first,
+            fold by fold: the mean of the differences and its standard error; None for the first.
+    """
 
     candidate: str
     preparation: str
@@ -82,6 +89,7 @@ class Row:
     fit_s: float
     posts_s: float
     size: int
+    gain: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -257,8 +265,18 @@ def _rows(trials: Sequence[Trial]) -> list[Row]:
         fit_s, posts_s, size = (
             float(np.median([getattr(one, what) for one in some])) for what in ("fit_s", "posts_s", "size")
         )
-        rows.append(Row(candidate, preparation, len(some), figures, fit_s, posts_s, round(size)))
+        first = next(other for name, other in by_name if name == candidate)
+        gain = None if preparation == first else _gain(some, by_name[candidate, first])
+        rows.append(Row(candidate, preparation, len(some), figures, fit_s, posts_s, round(size), gain))
     return rows
+
+
+def _gain(some: Sequence[Trial], first: Sequence[Trial]) -> tuple[float, float]:
+    before = {(one.seed, one.fold): one.figures[RANKED_BY] for one in first}
+    # The same posts were asked about in both, so the difference varies less from fold to fold than the figures.
+    differences = [one.figures[RANKED_BY] - before[one.seed, one.fold] for one in some]
+    error = float(np.std(differences, ddof=min(1, len(differences) - 1))) / math.sqrt(len(differences))
+    return float(np.mean(differences)), error
 
 
 def _append(file: Path, trial: Trial) -> None:

@@ -78,6 +78,37 @@ def spreads(rows: Sequence[tuple[str, Spread | None]], title: str) -> Markup:
     return _svg(_LABEL + _WIDTH + 20, bottom + 20, title, parts)
 
 
+def intervals(rows: Sequence[tuple[str, float, float, int]], title: str, label_width: int = 250) -> Markup:
+    """A dot at the mean and a line over one spread to each side, for each (label, mean, spread, colour)."""
+    low = min((mean - spread for _, mean, spread, _ in rows), default=0.0)
+    high = max((mean + spread for _, mean, spread, _ in rows), default=1.0)
+    # Marks at round values: a hundredth or the fewest hundredths that leave no more than eight of them.
+    step = next(one for one in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / one <= 7 or one == 0.2)
+    first, last = int(np.floor(low / step)), max(int(np.ceil(high / step)), int(np.floor(low / step)) + 1)
+    scale = _WIDTH / ((last - first) * step)
+    bottom = len(rows) * _ROW + 4
+    parts: list[Markup] = []
+    for tick in range(first, last + 1):
+        x = label_width + scale * (tick - first) * step
+        parts.append(Markup('<path class="axis" d="M{:.1f} 0V{}"></path>').format(x, bottom))
+        parts.append(_text(x, bottom + 14, f"{tick * step:.2f}", "middle", "quiet"))
+    for number, (label, mean, spread, colour) in enumerate(rows):
+        y = number * _ROW + 12
+        left, middle, right = (
+            label_width + scale * (value - first * step) for value in (mean - spread, mean, mean + spread)
+        )
+        parts += [
+            _text(label_width - 8, y + 4, label, "end"),
+            Markup('<path class="s{}" stroke-width="2" d="M{:.1f} {}H{:.1f}"></path>').format(
+                colour % COLOURS, left, y, right
+            ),
+            Markup('<circle class="f{}" cx="{:.1f}" cy="{}" r="5"><title>{}: {:.3f} ± {:.3f}</title></circle>').format(
+                colour % COLOURS, middle, y, label, mean, spread
+            ),
+        ]
+    return _svg(label_width + _WIDTH + 20, bottom + 20, title, parts)
+
+
 def heatmap(rows: Sequence[str], columns: Sequence[str], values: npt.NDArray[np.float64], title: str) -> Markup:
     """A square for each value of (rows, columns), 0 to 1, with the value in percent."""
     size = 58
