@@ -12,7 +12,9 @@ import torch
 
 Floats = npt.NDArray[np.float32]
 
+# So many rows has the table at most; of few texts it has fewer, since they hold fewer different n-grams.
 BUCKETS = 1 << 17
+BUCKETS_PER_TEXT = 64
 WIDTH = 32
 EPOCHS = 12
 BATCH = 64
@@ -31,7 +33,7 @@ class Hashed:
 
     def scores(self, texts: Sequence[str]) -> Floats:
         """Return logits, float32 (texts, topics)."""
-        bags = _bags(texts)
+        bags = _bags(texts, self._table.num_embeddings)
         result = np.zeros((len(bags), self._head.out_features), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(bags), 256):
@@ -43,7 +45,8 @@ class Hashed:
 def fit(texts: Sequence[str], labels: Floats, seed: int, single: bool) -> Hashed:
     """Fit on texts with labels (texts, topics); `single`: by softmax over the first topic of each."""
     rng = np.random.default_rng(seed)
-    table = torch.nn.EmbeddingBag(BUCKETS, WIDTH, mode="mean")
+    buckets = min(BUCKETS, 1 << (BUCKETS_PER_TEXT * len(texts)).bit_length())
+    table = torch.nn.EmbeddingBag(buckets, WIDTH, mode="mean")
     head = torch.nn.Linear(WIDTH, labels.shape[1])
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -52,13 +55,15 @@ def fit(texts: Sequence[str], labels: Floats, seed: int, single: bool) -> Hashed
         head.bias.zero_()
     # A dense Adam over so small a table costs less than sorting out which of its rows a batch has touched.
     optimiser = torch.optim.Adam([*table.parameters(), *head.parameters()], lr=RATE, fused=True)
-    bags = _bags(texts)
+    bags = _bags(texts, buckets)
     goals = torch.from_numpy(labels)
     first = goals.argmax(dim=1)
+    # Few texts must still make enough steps to get anywhere.
+    batch = min(BATCH, max(4, len(bags) // 20))
     for _ in range(EPOCHS):
         order = rng.permutation(len(bags))
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
             logits = head(table(*_flat([bags[row] for row in rows])))
             if single:
                 loss = torch.nn.functional.cross_entropy(logits, first[rows])
@@ -70,10 +75,10 @@ def fit(texts: Sequence[str], labels: Floats, seed: int, single: bool) -> Hashed
     return Hashed(table, head)
 
 
-def _bags(texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+def _bags(texts: Sequence[str], buckets: int) -> list[npt.NDArray[np.int64]]:
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    common: dict[str, Any] = {"n_features": BUCKETS, "norm": None, "alternate_sign": False, "binary": True}
+    common: dict[str, Any] = {"n_features": buckets, "norm": None, "alternate_sign": False, "binary": True}
     words = HashingVectorizer(ngram_range=(1, 2), **common).transform(texts)
     chars = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), **common).transform(texts)
     return [np.concatenate([words[row].indices, chars[row].indices]).astype(np.int64) for row in range(len(texts))]
