@@ -42,8 +42,46 @@ def _with_none_options(command: Any) -> Any:
     return command
 
 
+def _configured(context: click.Context, option: click.Parameter, file: Path | None) -> None:
+    """Take what the command line leaves open from a YAML file of options, named as on the command line."""
+    if file is None:
+        return
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise click.BadParameter(f"{file} cannot be read as YAML: {error}", context, option) from error
+    known = {name.lstrip("-"): one for one in context.command.params for name in one.opts if one is not option}
+    if not isinstance(content, dict) or not set(content) <= set(known):
+        wrong = sorted(map(str, set(content) - set(known))) if isinstance(content, dict) else []
+        told = f"{file} has {', '.join(wrong)}, which" if wrong else f"{file} is no list of `option: value`; it"
+        raise click.BadParameter(
+            f"{told} must be among {', '.join(sorted(set(known) - {'data_dir'}))}.", context, option
+        )
+    # A value is read as it would be on the command line, so that YAML's own idea of its type does not matter.
+    context.default_map = {
+        str(known[name].name): [str(one) for one in value] if isinstance(value, list) else str(value)
+        for name, value in content.items()
+    }
+
+
 @click.command()
 @click.argument("data_dir", type=FOLDER)
+@click.option(
+    "--config",
+    type=FILE,
+    is_eager=True,
+    expose_value=False,
+    callback=_configured,
+    help="YAML file of these options, without their dashes; what stands on the command line counts for more.",
+)
+@click.option(
+    "--run",
+    "run_folder",
+    type=FOLDER,
+    help="Folder for options, figures of each epoch and checkpoints; given again, a stopped run goes on.",
+)
 @click.option("--base", required=True, help="Encoder to start from: a folder, or a name on the model hub.")
 @click.option("-o", "--out", type=FOLDER, help="Model folder to write.")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate instead of writing a model; needs --oof.")
@@ -62,7 +100,7 @@ def _with_none_options(command: Any) -> Any:
     "taught_by",
     multiple=True,
     metavar="FILE[=WEIGHT]",
-    help="File by --oof that softens labels, or `tfidf`; several are averaged.  [default: tfidf]",
+    help="File by --oof that softens labels, or `tfidf`, or `frozen`; several are averaged.  [default: tfidf]",
 )
 @click.option("--base-name", default="", help="Name of the base in the card, where --base is a folder.")
 @click.option("--base-licence", default="", help="Licence of the base, for the card.")
@@ -77,9 +115,22 @@ def _with_none_options(command: Any) -> Any:
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate of the encoder.")
 @click.option(
+    "--layer-decay",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Learning rate of a layer over that of the layer above it.",
+)
+@click.option(
     "--teacher-weight", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of teachers."
 )
-@click.option("--crop-share", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Crops an epoch.")
+@click.option("--crop-share", type=click.FloatRange(0, 10), default=0.25, show_default=True, help="Crops per text.")
+@click.option(
+    "--patience",
+    type=click.IntRange(0),
+    default=0,
+    help="Stop after so many epochs without gain, take the best; 0: no.",
+)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -93,6 +144,7 @@ def train(
     oof: Path | None,
     folds_of: str,
     taught_by: tuple[str, ...],
+    run_folder: Path | None,
     **options: Any,
 ) -> None:
     """Train a model on DATA_DIR, a folder of CSV files, one per topic, and write a model folder.
@@ -103,11 +155,8 @@ def train(
         raise click.UsageError("--folds and --oof belong together.")
     if (out is None) == (folds is None):
         raise click.UsageError("Give either -o FOLDER, to write a model, or --folds with --oof, to cross-validate.")
-    if folds and taught_by:
-        raise click.UsageError(
-            "--teacher does not go with --folds: the networks behind a teacher learned from posts of the fold that is "
-            "asked about. The built-in TF-IDF teacher is made anew for each fold."
-        )
+    if run_folder is not None and folds:
+        raise click.UsageError("--run goes with one network; a cross-validation keeps its folds beside --oof.")
     _require_training()
     from ml import crossval, teachers
     from ml.errors import MlError
@@ -115,7 +164,13 @@ def train(
     from ml.train import train as run
 
     try:
+        parsed = tuple(map(teachers.Teacher.parse, taught_by)) or teachers.DEFAULT
         if oof is not None and folds is not None:
+            if any(one.source not in teachers.BUILT_IN for one in parsed):
+                raise click.UsageError(
+                    "A file as --teacher does not go with --folds: the networks behind it learned from posts of the "
+                    "fold that is asked about. The built-in teachers, tfidf and frozen, are made anew for each fold."
+                )
             chosen = TrainOptions(**options)
             none = read_none(none_file, _categories(none_categories), chosen)
             crossval.cross_validate(
@@ -126,6 +181,7 @@ def train(
                 none[0] + none[1] if folds_of == "all" else none[0],
                 whole_data=folds_of == "all",
                 say=click.echo,
+                taught_by=parsed,
             )
         elif out is not None:
             run(
@@ -135,7 +191,8 @@ def train(
                 none_file,
                 _categories(none_categories),
                 say=click.echo,
-                taught_by=tuple(map(teachers.Teacher.parse, taught_by)) or teachers.DEFAULT,
+                taught_by=parsed,
+                run_folder=run_folder,
             )
     except MlError as error:
         raise click.ClickException(str(error)) from error

@@ -226,9 +226,9 @@ def _how_it_was_made(run: Run) -> list[str]:
         f"{run.learn} distinct posts to learn from, {len(run.validation)} for validation, split by near-equal text; "
         f"{run.none_learn} counter-examples. The SHA-256 of the posts is in `card.json`.",
         f"Targets: {1 - options.teacher_weight:.1f} x label + {options.teacher_weight:.1f} x out-of-fold probability "
-        "of a TF-IDF model with logistic regression.",
+        f"by {', '.join(options.teacher_names) or 'nobody'}.",
         f"{options.epochs} epochs, at most {run.max_tokens} tokens, batch {options.batch}, "
-        f"learning rate {options.lr:g}, seed {options.seed}; in each epoch a crop of 2 to 30 words of "
-        f"{options.crop_share:.0%} of the texts.",
+        f"learning rate {options.lr:g}, seed {options.seed}; {options.crop_share:g} crops of 2 to 30 "
+        f"words of each text in an epoch; a layer learns {options.layer_decay:g} times as fast as the one above.",
         f"{run.figures.minutes:.0f} minutes. One seed was run: how much another would differ was not measured.",
     ]

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from ml.posts import Post
 Figures = dict[str, tuple[float, float]]
 
 # What changes nothing of what is learnt, and so may differ between a run and the one that goes on with it.
-NOT_LEARNT = ("name", "version", "base_name", "base_licence", "teacher_names")
+NOT_LEARNT = ("name", "version", "base_name", "base_licence")
 
 
 def cross_validate(
@@ -39,19 +39,21 @@ def cross_validate(
     none: Sequence[Post] = (),
     whole_data: bool = False,
     say: train.Say = lambda _: None,
+    taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
 ) -> tuple[Figures, Figures]:
     """Fit `count` networks to the CSV files of `folder` and write their out-of-fold logits to the file `out`.
 
     Args:
         folder: a folder of CSV files, one per topic.
         out: an .npz file, as `ml.teachers.read` reads it. What is done of it waits beside it, in `OUT.parts`.
-        options: as for `train.train`; the built-in teacher alone softens labels, since a file of logits comes from
-            networks that have learned from the very posts that a fold is asked about.
+        options: as for `train.train`.
         count: number of folds, at least 2.
         none: counter-examples, all of which each network learns from.
         whole_data: take all posts; else only those that `train.train` learns from with these options, so that a network
             that is taught by the file is validated on posts that none of its teachers has seen.
         say: called with what there is to tell.
+        taught_by: built-in teachers, made anew for each fold; a file of logits comes from networks that have learned
+            from the very posts that a fold is asked about.
 
     Returns:
         Figures of whole posts and of crops, each with its mean and standard deviation over the folds.
@@ -59,6 +61,7 @@ def cross_validate(
     Raises:
         DataError, ModelError: as `train.train`; also if there are fewer posts than folds.
     """
+    options = replace(options, teacher_names=teachers.names(taught_by) if options.teacher_weight else ())
     posts = data.read_folder(folder)
     if not whole_data:
         posts = posts.take(data.split(posts, options.validation_share, options.seed)[0])
@@ -76,7 +79,7 @@ def cross_validate(
         found = _read_part(file, made_for)
         if found is None:
             say(f"fold {part + 1} of {count}: {len(inside)} posts to learn from, {len(outside)} to be asked about")
-            found = _fit_part(posts.take(inside), posts.take(outside), options, none, say)
+            found = _fit_part(posts.take(inside), posts.take(outside), options, none, say, taught_by)
             teachers.write_arrays(file, {"made_for": np.array(made_for), "whole": found[0], "crops": found[1]})
             fitted += 1
             left = (time.monotonic() - began) / fitted * (count - part - 1)
@@ -110,8 +113,9 @@ def _fit_part(
     options: train.TrainOptions,
     none: Sequence[Post],
     say: train.Say,
+    taught_by: Sequence[teachers.Teacher],
 ) -> tuple[train.Floats, train.Floats]:
-    fitted = train.fit_fold(learn, ask, options, none, say)
+    fitted = train.fit_fold(learn, ask, options, none, say, taught_by)
     texts = [fitted.encoder.compose(post) for post in ask.posts]
     whole = fitted.logits(texts)
     # A post's own generator: its crop is the same whatever fold it is in and whatever else there is.

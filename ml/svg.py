@@ -109,6 +109,35 @@ def intervals(rows: Sequence[tuple[str, float, float, int]], title: str, label_w
     return _svg(label_width + _WIDTH + 20, bottom + 20, title, parts)
 
 
+def lines(steps: Sequence[int], curves: Sequence[tuple[str, Sequence[float]]], title: str) -> Markup:
+    """A curve from 0 to 1 over whole steps for each (label, values), named at its end; values above 1 are cut there."""
+    height, left = 260, 40
+    across = (_WIDTH - left) / max(1, len(steps) - 1)
+    parts: list[Markup] = []
+    for tick in range(0, 11, 2):
+        y = 10 + height * (1 - tick / 10)
+        parts.append(Markup('<path class="axis" d="M{} {:.1f}h{}"/>').format(left, y, _WIDTH - left))
+        parts.append(_text(left - 6, y + 4, f"{tick / 10:.1f}", "end"))
+    parts += [_text(left + place * across, height + 28, str(step), "middle") for place, step in enumerate(steps)]
+    ends: list[tuple[float, int, str]] = []
+    for number, (label, values) in enumerate(curves):
+        points = [(left + place * across, 10 + height * (1 - min(1.0, one))) for place, one in enumerate(values)]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        parts.append(Markup('<path class="line s{}" d="M{}h.01"/>').format(number % COLOURS, path))
+        ends.append((points[-1][1] if points else 10.0, number, label))
+    lowest = float("-inf")
+    for y, number, label in sorted(ends):
+        # Names of curves that end close together stand below each other.
+        lowest = max(y + 4, lowest + 15)
+        parts.append(_text(_WIDTH + 14, lowest, label))
+        parts.append(
+            Markup('<rect class="f{}" x="{}" y="{:.1f}" width="7" height="7"/>').format(
+                number % COLOURS, _WIDTH + 4, lowest - 8
+            )
+        )
+    return _svg(_WIDTH + 190, max(height + 40, lowest + 12), title, parts)
+
+
 def heatmap(rows: Sequence[str], columns: Sequence[str], values: npt.NDArray[np.float64], title: str) -> Markup:
     """A square for each value of (rows, columns), 0 to 1, with the value in percent."""
     size = 58

@@ -48,6 +48,26 @@ def out_of_fold(data: Dataset, seed: int) -> npt.NDArray[np.float32]:
     return result
 
 
+def out_of_fold_of_vectors(data: Dataset, vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
+    """Return float32 (posts, topics): probabilities by logistic regression on vectors (posts, numbers) of the posts."""
+    from sklearn.linear_model import LogisticRegression
+
+    parts = folds(data, FOLDS, seed)
+    spread = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
+    result = np.zeros(data.labels.shape, dtype=np.float32)
+    for part in range(FOLDS):
+        inside, outside = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
+        for topic in range(data.labels.shape[1] if len(outside) else 0):
+            labels = data.labels[inside, topic]
+            if labels.min() == labels.max():
+                result[outside, topic] = labels.mean()
+                continue
+            # Hundreds of numbers of unit spread, a few thousand posts: without shrinking they are learnt by heart.
+            model = LogisticRegression(C=0.003, max_iter=300)
+            result[outside, topic] = model.fit(spread[inside], labels).predict_proba(spread[outside])[:, 1]
+    return result
+
+
 def blend(labels: npt.NDArray[np.float32], teacher: npt.NDArray[np.float32], weight: float) -> npt.NDArray[np.float32]:
     """Return `(1 - weight) * labels + weight * teacher`, float32 of the same shape (posts, topics)."""
     return ((1.0 - weight) * labels + weight * teacher).astype(np.float32)

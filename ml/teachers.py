@@ -1,6 +1,7 @@
 """Teachers: what others think of each post, as soft targets for the network that learns.
 
-A teacher is either the plain TF-IDF model of `ml.targets` or a file of out-of-fold logits that `rubrika train --folds`
+A teacher is the plain TF-IDF model of `ml.targets`, logistic regression on what the base says before it has learned
+anything of the topics (`frozen`), or a file of out-of-fold logits that `rubrika train --folds`
 wrote. Several are averaged as logits, so that one that is sure counts for more than one that is not; the network learns
 from labels blended with the result (Hinton et al. 2015, arXiv:1503.02531).
 """
@@ -18,10 +19,13 @@ from ml import targets
 from ml.calibrate import sigmoid
 from ml.data import Dataset, text_key
 from ml.errors import DataError
+from ml.posts import compose
 
 Floats = npt.NDArray[np.float32]
 
 TFIDF = "tfidf"
+FROZEN = "frozen"
+BUILT_IN = (TFIDF, FROZEN)
 
 # A linear model can be as good as certain; its logit must not drown what the others say.
 SUREST = 1e-4
@@ -29,7 +33,7 @@ SUREST = 1e-4
 
 @dataclass(frozen=True)
 class Teacher:
-    """A file of logits, or `TFIDF`, and how much it counts among the teachers."""
+    """A file of logits, or one of `BUILT_IN`, and how much it counts among the teachers."""
 
     source: str
     weight: float = 1.0
@@ -60,6 +64,11 @@ class Teacher:
 
 
 DEFAULT = (Teacher(TFIDF),)
+
+
+def names(teachers: Sequence[Teacher]) -> tuple[str, ...]:
+    """Return the names for the card; a weight other than 1 stands behind its name."""
+    return tuple(one.name if one.weight == 1 else f"{one.name}={one.weight:g}" for one in teachers)
 
 
 @dataclass(frozen=True)
@@ -157,8 +166,12 @@ def write_arrays(file: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None
             path.unlink(missing_ok=True)
 
 
-def soft_labels(data: Dataset, teachers: Sequence[Teacher], weight: float, seed: int) -> Floats:
+def soft_labels(
+    data: Dataset, teachers: Sequence[Teacher], weight: float, seed: int, base: tuple[str, str] = ("", "")
+) -> Floats:
     """Return `(1 - weight) * labels + weight * what the teachers say together`, float32 (posts, topics).
+
+    `base` is the encoder that the teacher `FROZEN` asks, and what it puts before each text.
 
     Raises:
         DataError: as `read` and `OutOfFold.of`.
@@ -167,13 +180,21 @@ def soft_labels(data: Dataset, teachers: Sequence[Teacher], weight: float, seed:
         return data.labels
     total = np.zeros(data.labels.shape)
     for teacher in teachers:
-        total += teacher.weight * _logits(teacher, data, seed)
+        total += teacher.weight * _logits(teacher, data, seed, base)
     together = sigmoid(np.asarray(total / sum(teacher.weight for teacher in teachers), dtype=np.float32))
     return targets.blend(data.labels, together, weight)
 
 
-def _logits(teacher: Teacher, data: Dataset, seed: int) -> npt.NDArray[np.float64]:
-    if teacher.source != TFIDF:
+def _logits(teacher: Teacher, data: Dataset, seed: int, base: tuple[str, str]) -> npt.NDArray[np.float64]:
+    if teacher.source == TFIDF:
+        found = targets.out_of_fold(data, seed)
+    elif teacher.source == FROZEN:
+        # Only who trains has torch, and only this teacher needs it.
+        from ml.embedding import encoder_vectors
+
+        vectors = encoder_vectors(base[0], [compose(post) for post in data.posts], base[1], middle=True)
+        found = targets.out_of_fold_of_vectors(data, vectors, seed)
+    else:
         return read(Path(teacher.source)).of(data, teacher.source).astype(np.float64)
-    probabilities = np.clip(targets.out_of_fold(data, seed).astype(np.float64), SUREST, 1 - SUREST)
+    probabilities = np.clip(found.astype(np.float64), SUREST, 1 - SUREST)
     return np.log(probabilities / (1 - probabilities))

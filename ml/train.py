@@ -11,26 +11,26 @@ seed gives one result on one machine.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, metrics, network, teachers
+from ml import calibrate, card, data, fitting, metrics, network, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
 from ml.crops import crop
 from ml.encoding import TextEncoder, pad
 from ml.errors import DataError, ModelError
 from ml.posts import Fields, Post
+from ml.runs import RunFolder
 
 Floats = npt.NDArray[np.float32]
 Say = Callable[[str], None]
 
-# Batches are cut from stretches of so many, sorted by length: little padding, and still random from epoch to epoch.
-STRETCH = 40
 CROSS_FIT_REPEATS = 20
 
 
@@ -52,6 +52,7 @@ class TrainOptions:
     batch: int = 16
     lr: float = 1e-4
     head_lr: float = 1e-3
+    layer_decay: float = 1.0
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
@@ -60,18 +61,11 @@ class TrainOptions:
     # Set by `train` from the teachers that it is given.
     teacher_names: tuple[str, ...] = (teachers.TFIDF,)
     crop_share: float = 0.25
+    patience: int = 0
     validation_share: float = 0.12
     seed: int = 1
     threads: int = 0
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Texts with what the network should say of them: float32 (n, topics)."""
-
-    texts: tuple[str, ...]
-    targets: Floats
 
 
 @dataclass(frozen=True)
@@ -97,8 +91,11 @@ def train(
     none_categories: Sequence[str] = (),
     say: Say = lambda _: None,
     taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
+    run_folder: Path | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Train on the CSV files of `folder` and write the model folder `out`.
+
+    With a `run_folder` the run is written down there and, stopped, goes on from its last checkpoint.
 
     Returns:
         The validation figures, each with its spread over random halvings of the validation posts.
@@ -109,7 +106,7 @@ def train(
     check_replaceable(out)
     # A mistake in a list is told before minutes are spent on reading.
     Cleaning.parse(options.clean)
-    options = replace(options, teacher_names=tuple(one.name for one in taught_by) if options.teacher_weight else ())
+    options = replace(options, teacher_names=teachers.names(taught_by) if options.teacher_weight else ())
     began = time.monotonic()
     posts = data.read_folder(folder)
     learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)
@@ -122,7 +119,8 @@ def train(
         f"{len(check.posts)} for validation; {len(none_learn)} and {len(none_check)} counter-examples"
     )
 
-    fitted = fit_fold(learn, check, options, none_learn, say, taught_by)
+    run_dir = None if run_folder is None else RunFolder(run_folder, asdict(options), posts.digest())
+    fitted = fit_fold(learn, check, options, none_learn, say, taught_by, run_dir)
     net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
     check_texts = [encoder.compose(post) for post in check.posts]
     logits = fitted.logits(check_texts)
@@ -148,6 +146,8 @@ def train(
         figures=figures,
     )
     card.write_model(out, net, fitted.tokenizer, run)
+    if run_dir is not None:
+        run_dir.finish()
     say(f"wrote {out}; " + ", ".join(f"{name} {mean:.3f} ± {spread:.3f}" for name, (mean, spread) in honest.items()))
     return honest
 
@@ -159,6 +159,7 @@ def fit_fold(
     none_learn: Sequence[Post] = (),
     say: Say = lambda _: None,
     taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
+    run: RunFolder | None = None,
 ) -> Fitted:
     """Fit one network to `learn`; the posts of `check` are only looked at, once an epoch, to say how it goes.
 
@@ -168,6 +169,7 @@ def fit_fold(
         none_learn: counter-examples to learn from.
         say: called with what there is to tell.
         taught_by: the teachers, which must not have learned from the post that they speak of.
+        run: where to write epochs and checkpoints, and to go on from.
 
     Raises:
         DataError, ModelError: as `teachers.soft_labels` and `network.from_base`.
@@ -175,63 +177,22 @@ def fit_fold(
     cleaning = Cleaning.parse(options.clean)
     if options.teacher_weight:
         say(f"soft targets by {', '.join(one.name for one in taught_by)} ...")
-    soft = teachers.soft_labels(learn, taught_by, options.teacher_weight, options.seed)
+    soft = teachers.soft_labels(learn, taught_by, options.teacher_weight, options.seed, (options.base, options.prefix))
     device = _prepare_torch(options)
     net = network.from_base(options.base, options.pooling, len(learn.topics), options.attention_dropout).to(device)
     tokenizer = _tokenizer(options.base)
     max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
     encoder = TextEncoder(tokenizer, options.prefix, max_tokens, cleaning, options.fields)
     fitted = Fitted(net, encoder, tokenizer, max_tokens, net.encoder.config.pad_token_id or 0)
-    examples = Examples(
+    examples = fitting.Examples(
         tuple(encoder.compose(post) for post in (*learn.posts, *none_learn)),
         np.concatenate([soft, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)]),
     )
     check_texts = [encoder.compose(post) for post in check.posts]
-    _fit(net, encoder, examples, (check_texts, check.labels), options, fitted.pad_id, say)
+    plan = fitting.Plan(**{one.name: getattr(options, one.name) for one in fields(fitting.Plan)})
+    look = partial(_glance, net, encoder, check, check_texts, fitted.pad_id)
+    fitting.fit(net, encoder, examples, look, plan, fitted.pad_id, say, run)
     return fitted
-
-
-def _fit(
-    net: network.TopicNetwork,
-    encoder: TextEncoder,
-    examples: Examples,
-    check: tuple[Sequence[str], Floats],
-    options: TrainOptions,
-    pad_id: int,
-    say: Say,
-) -> None:
-    device = net.head.weight.device
-    rng = np.random.default_rng(options.seed)
-    _start_head_at_shares(net, examples.targets)
-    optimiser = _optimiser(net, options)
-    per_epoch = len(examples.texts) + int(options.crop_share * len(examples.texts))
-    steps = options.epochs * -(-per_epoch // options.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_and_decay(steps, options.warmup))
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=network.has_fast_bfloat16(device))
-    say(f"{steps} steps on {device.type}, {'bfloat16' if network.has_fast_bfloat16(device) else 'float32'}")
-    step, began = 0, time.monotonic()
-    for epoch in range(1, options.epochs + 1):
-        net.train()
-        losses = []
-        texts, goals = _with_crops(examples, options.crop_share, rng)
-        ids = encoder.encode(texts).ids
-        for rows in _batches([len(one) for one in ids], options.batch, rng):
-            input_ids, mask = (torch.from_numpy(one).to(device) for one in pad([ids[row] for row in rows], pad_id))
-            with autocast:
-                logits = net(input_ids, mask)
-            goal = torch.from_numpy(goals[rows]).to(device)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), goal)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
-            optimiser.step()
-            schedule.step()
-            optimiser.zero_grad(set_to_none=True)
-            losses.append(loss.item())
-            step += 1
-            if step % 50 == 0:
-                left = (time.monotonic() - began) / step * (steps - step)
-                say(f"  step {step}/{steps}  loss {np.mean(losses[-50:]):.4f}  {left / 60:.1f} min left")
-        say(f"epoch {epoch}: loss {np.mean(losses):.4f}; {_glance(net, encoder, *check, pad_id)}")
 
 
 def predict_logits(
@@ -250,10 +211,19 @@ def predict_logits(
     return result
 
 
-def _glance(net: network.TopicNetwork, encoder: TextEncoder, texts: Sequence[str], labels: Floats, pad_id: int) -> str:
+def _glance(
+    net: network.TopicNetwork, encoder: TextEncoder, check: data.Dataset, texts: Sequence[str], pad_id: int
+) -> fitting.Glance:
     logits = predict_logits(net, encoder, texts, pad_id)
-    figures = calibrate.cross_fit(logits, labels, metrics.summary, 3, seed=0)
-    return "validation " + ", ".join(f"{name} {mean:.3f}" for name, (mean, _) in figures.items())
+
+    def measure(probabilities: Floats, labels: Floats, thresholds: Floats) -> dict[str, float]:
+        f1 = metrics.precision_recall_f1(probabilities, labels, thresholds)[:, 2]
+        topics = {f"f1/{topic.id}": float(one) for topic, one in zip(check.topics, f1, strict=True)}
+        return {**metrics.summary(probabilities, labels, thresholds), **topics}
+
+    figures = {name: mean for name, (mean, _) in calibrate.cross_fit(logits, check.labels, measure, 3, seed=0).items()}
+    # Of all figures the one that no threshold makes jump.
+    return fitting.Glance(figures, figures["mean_average_precision"])
 
 
 def _crop_figures(
@@ -314,46 +284,3 @@ def _tokenizer(base: str) -> str:
         return str(tokenizer.backend_tokenizer.to_str())
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"transformers finds no fast tokenizer for {base!r}: {error}") from error
-
-
-def _start_head_at_shares(net: network.TopicNetwork, goals: Floats) -> None:
-    # A head that starts by saying each topic's share does not spend its first steps on learning it.
-    shares = np.clip(goals.mean(axis=0), 0.01, 0.99)
-    with torch.no_grad():
-        net.head.weight.mul_(0.1)
-        net.head.bias.copy_(torch.from_numpy(np.log(shares / (1 - shares))))
-
-
-def _optimiser(net: network.TopicNetwork, options: TrainOptions) -> torch.optim.AdamW:
-    body = [(name, one) for name, one in net.named_parameters() if not name.startswith("head.")]
-    decayed = [one for _, one in body if one.ndim > 1]
-    # Biases and norms are not decayed, as BERT was trained.
-    plain = [one for _, one in body if one.ndim <= 1]
-    groups = [
-        {"params": decayed, "lr": options.lr, "weight_decay": options.weight_decay},
-        {"params": plain, "lr": options.lr, "weight_decay": 0.0},
-        {"params": list(net.head.parameters()), "lr": options.head_lr, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, fused=True)
-
-
-def _warm_up_and_decay(steps: int, warmup: float) -> Callable[[int], float]:
-    rising = max(1, int(steps * warmup))
-    return lambda step: min((step + 1) / rising, max(0.0, (steps - step) / max(1, steps - rising)))
-
-
-def _with_crops(examples: Examples, share: float, rng: np.random.Generator) -> tuple[list[str], Floats]:
-    chosen = rng.choice(len(examples.texts), size=int(share * len(examples.texts)), replace=False)
-    texts = [*examples.texts, *(crop(examples.texts[row], rng) for row in chosen)]
-    return texts, np.concatenate([examples.targets, examples.targets[chosen]])
-
-
-def _batches(lengths: Sequence[int], size: int, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
-    order = rng.permutation(len(lengths))
-    sizes = np.asarray(lengths)
-    batches: list[npt.NDArray[np.int64]] = []
-    for start in range(0, len(order), size * STRETCH):
-        stretch = order[start : start + size * STRETCH]
-        stretch = stretch[np.argsort(sizes[stretch], kind="stable")]
-        batches += [stretch[begin : begin + size] for begin in range(0, len(stretch), size)]
-    return [batches[index] for index in rng.permutation(len(batches))]

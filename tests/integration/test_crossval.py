@@ -104,7 +104,7 @@ def test_by_default_no_teacher_sees_a_post_of_validation(posts: Path, base: Path
     assert held
     assert not set(held) & set(teachers.read(file).keys)
     card = (out / artifact.CARD).read_text(encoding="utf-8")
-    assert json.loads(card)["training"]["teacher_names"] == ["learn.npz", "tfidf"]
+    assert json.loads(card)["training"]["teacher_names"] == ["learn.npz=2", "tfidf"]
     assert str(tmp_path) not in card
     # Another seed validates on other posts, of which some have no teacher.
     wrong = run(train, posts, "--base", base, "-o", out, *QUICK, "--teacher", file, "--seed", "2", code=1)
