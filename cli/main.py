@@ -14,6 +14,7 @@ from cli.data_commands import data
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.models_command import models
 from cli.predict_command import predict
+from cli.tune_command import tune
 from cli.up_command import up
 from jobs.errors import RubrikaError
 from jobs.settings import Settings
@@ -109,6 +110,7 @@ def _with_servers() -> Settings:
 main.add_command(up)
 main.add_command(data)
 main.add_command(compare)
+main.add_command(tune)
 main.add_command(predict)
 main.add_command(models)
 for command in MODEL_COMMANDS:

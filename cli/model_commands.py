@@ -17,8 +17,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 TRAINING_PACKAGES = ("torch", "transformers", "sklearn")
 
 
-def _require_training() -> None:
-    missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
+def require_training(*more: str) -> None:
+    """Say how to install what training needs, and the packages `more`, unless all of it is there."""
+    missing = [name for name in (*TRAINING_PACKAGES, *more) if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(
             f"Training needs {', '.join(missing)}: install what is missing by `make train-deps` "
@@ -26,7 +27,8 @@ def _require_training() -> None:
         )
 
 
-def _categories(text: str) -> tuple[str, ...]:
+def categories(text: str) -> tuple[str, ...]:
+    """Return the names in a list with commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -36,7 +38,8 @@ _none_options = (
 )
 
 
-def _with_none_options(command: Any) -> Any:
+def with_none_options(command: Any) -> Any:
+    """Add the options for counter-examples to a command."""
     for option in reversed(_none_options):
         command = option(command)
     return command
@@ -134,7 +137,7 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@_with_none_options
+@with_none_options
 def train(
     data_dir: Path,
     out: Path | None,
@@ -157,7 +160,7 @@ def train(
         raise click.UsageError("Give either -o FOLDER, to write a model, or --folds with --oof, to cross-validate.")
     if run_folder is not None and folds:
         raise click.UsageError("--run goes with one network; a cross-validation keeps its folds beside --oof.")
-    _require_training()
+    require_training()
     from ml import crossval, teachers
     from ml.errors import MlError
     from ml.train import TrainOptions, read_none
@@ -172,7 +175,7 @@ def train(
                     "fold that is asked about. The built-in teachers, tfidf and frozen, are made anew for each fold."
                 )
             chosen = TrainOptions(**options)
-            none = read_none(none_file, _categories(none_categories), chosen)
+            none = read_none(none_file, categories(none_categories), chosen)
             crossval.cross_validate(
                 data_dir,
                 oof,
@@ -189,7 +192,7 @@ def train(
                 out,
                 TrainOptions(**{**options, "name": options["name"] or out.resolve().name}),
                 none_file,
-                _categories(none_categories),
+                categories(none_categories),
                 say=click.echo,
                 taught_by=parsed,
                 run_folder=run_folder,
@@ -214,7 +217,7 @@ def train(
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all.")
 @click.option("--cache-dir", type=FOLDER, help="Where graphs are kept between starts.")
-@_with_none_options
+@with_none_options
 def evaluate(
     model_dir: Path,
     data_dir: Path,
@@ -237,7 +240,7 @@ def evaluate(
             data_dir,
             split=split,
             none_file=none_file,
-            none_categories=_categories(none_categories),
+            none_categories=categories(none_categories),
         )
     except MlError as error:
         raise click.ClickException(str(error)) from error

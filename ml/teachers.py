@@ -178,11 +178,19 @@ def soft_labels(
     """
     if not weight:
         return data.labels
+    return targets.blend(data.labels, sigmoid(together(data, teachers, seed, base)), weight)
+
+
+def together(data: Dataset, teachers: Sequence[Teacher], seed: int, base: tuple[str, str] = ("", "")) -> Floats:
+    """Return the mean of the teachers' logits by their weights, float32 (posts, topics).
+
+    Raises:
+        DataError: as `read` and `OutOfFold.of`.
+    """
     total = np.zeros(data.labels.shape)
     for teacher in teachers:
         total += teacher.weight * _logits(teacher, data, seed, base)
-    together = sigmoid(np.asarray(total / sum(teacher.weight for teacher in teachers), dtype=np.float32))
-    return targets.blend(data.labels, together, weight)
+    return np.asarray(total / sum(teacher.weight for teacher in teachers), dtype=np.float32)
 
 
 def _logits(teacher: Teacher, data: Dataset, seed: int, base: tuple[str, str]) -> npt.NDArray[np.float64]:

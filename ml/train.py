@@ -12,7 +12,6 @@ seed gives one result on one machine.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +159,7 @@ def fit_fold(
     say: Say = lambda _: None,
     taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
     run: RunFolder | None = None,
+    watch: Callable[[fitting.Glance], None] = lambda _: None,
 ) -> Fitted:
     """Fit one network to `learn`; the posts of `check` are only looked at, once an epoch, to say how it goes.
 
@@ -170,6 +170,7 @@ def fit_fold(
         say: called with what there is to tell.
         taught_by: the teachers, which must not have learned from the post that they speak of.
         run: where to write epochs and checkpoints, and to go on from.
+        watch: called with what the posts of `check` say after each epoch; what it raises ends the training.
 
     Raises:
         DataError, ModelError: as `teachers.soft_labels` and `network.from_base`.
@@ -190,7 +191,12 @@ def fit_fold(
     )
     check_texts = [encoder.compose(post) for post in check.posts]
     plan = fitting.Plan(**{one.name: getattr(options, one.name) for one in fields(fitting.Plan)})
-    look = partial(_glance, net, encoder, check, check_texts, fitted.pad_id)
+
+    def look() -> fitting.Glance:
+        glance = _glance(net, encoder, check, check_texts, fitted.pad_id)
+        watch(glance)
+        return glance
+
     fitting.fit(net, encoder, examples, look, plan, fitted.pad_id, say, run)
     return fitted
 
