@@ -134,6 +134,9 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
     default=0,
     help="Stop after so many epochs without gain, take the best; 0: no.",
 )
+@click.option(
+    "--ngram-share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the linear part."
+)
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)

@@ -1,6 +1,7 @@
 """A model folder on disk: everything that serving needs, in formats that execute nothing when they are read.
 
-model.safetensors   weights in float16: the encoder's, prefixed `encoder.`, and `head.weight`, `head.bias`
+model.safetensors   weights in float16: the encoder's, prefixed `encoder.`, and `head.weight`, `head.bias`;
+                    with a linear part `ngrams.table`, `ngrams.bias` and, int32, `ngrams.hashes`
 config.json         the encoder's configuration, as transformers writes it
 tokenizer.json      the tokenizer
 rubrika.json        name, version, topics in label order with thresholds and calibration, input settings

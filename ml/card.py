@@ -76,6 +76,8 @@ def write_model(out: Path, net: "TopicNetwork", tokenizer: str, run: Run) -> Non
         for name, tensor in net.state_dict().items()
         if tensor.is_floating_point()
     }
+    if net.ngrams is not None:
+        weights["ngrams.hashes"] = net.ngrams.hashes.detach().to("cpu").contiguous()
     config = json.loads(net.encoder.config.to_json_string(use_diff=False))
     # A folder or cache path of the machine that trained says nothing to anybody else.
     config.pop("_name_or_path", None)
@@ -230,5 +232,7 @@ def _how_it_was_made(run: Run) -> list[str]:
         f"{options.epochs} epochs, at most {run.max_tokens} tokens, batch {options.batch}, "
         f"learning rate {options.lr:g}, seed {options.seed}; {options.crop_share:g} crops of 2 to 30 "
         f"words of each text in an epoch; a layer learns {options.layer_decay:g} times as fast as the one above.",
+        f"The logits are {1 - options.ngram_share:g} x the network's + {options.ngram_share:g} x those of logistic "
+        "regression on n-grams of one to three tokens, in the same graph.",
         f"{run.figures.minutes:.0f} minutes. One seed was run: how much another would differ was not measured.",
     ]

@@ -65,6 +65,6 @@ def fit_tuned(
     posts = tuple(Post(text) for text in texts)
     topics = tuple(TopicName(str(number), str(number), str(number)) for number in range(labels.shape[1]))
     learn = Dataset(topics, posts, labels, tuple(group_key(post) for post in posts))
-    options = train.TrainOptions(base, prefix=prefix, epochs=epochs, seed=seed)
+    options = train.TrainOptions(base, prefix=prefix, epochs=epochs, seed=seed, ngram_share=0.0)
     # What training looks at once an epoch changes nothing that it does: some posts that it knows will do.
     return _Tuned(train.fit_fold(learn, learn.take(range(min(len(posts), 64))), options))

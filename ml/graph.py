@@ -27,7 +27,7 @@ OPSET = 17
 IR_VERSION = 9
 
 # Part of the name of cached graphs: raise it whenever the graph below changes.
-GRAPH_VERSION = 2
+GRAPH_VERSION = 3
 
 # Added to the attention scores of padding; far below any score and still finite in bfloat16.
 MASKED = -1e4
@@ -106,7 +106,11 @@ class _Bert:
         for layer in range(int(self._config["num_hidden_layers"])):
             states = self._layer(f"encoder.encoder.layer.{layer}", states, penalty)
         pooled = self._pool(states, mask)
-        self._linear("head", pooled, self._hidden, self._topics, output="logits", weights="float16")
+        if "ngrams.table" in self._values:
+            deep = self._linear("head", pooled, self._hidden, self._topics, weights="float16")
+            self._node("Add", deep, self._ngrams(mask), output="logits")
+        else:
+            self._linear("head", pooled, self._hidden, self._topics, output="logits", weights="float16")
         ids = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
@@ -184,6 +188,35 @@ class _Bert:
         if self._pooling != "pooler":
             raise ModelError(f"The pooling {self._pooling!r} is not known: it must be mean, cls or pooler.")
         return self._node("Tanh", self._linear("encoder.pooler.dense", first, self._hidden, self._hidden))
+
+    def _ngrams(self, mask: str) -> str:
+        """The linear part, as `ml.ngrams` describes it."""
+        table, hashes = self._weight("ngrams.table"), self._weight("ngrams.hashes").astype(np.int32)
+        rows = self._constant("ngram_rows", np.array(len(table), dtype=np.int32))
+        looked_in = self._half("ngrams.table", table)
+        axis, end = self._ints("one", [1]), self._ints("far", [2**31 - 1])
+        sums, total = "", ""
+        for place in range(hashes.shape[1]):
+            here = self._node("Gather", self._constant(f"ngrams.hashes.{place}", hashes[:, place].copy()), "input_ids")
+            whole = mask
+            if place:
+                start = self._ints(f"from_{place}", [place])
+                here, whole = (self._node("Slice", one, start, end, axis) for one in (here, mask))
+                before = self._node("Slice", sums, self._ints("zero", [0]), self._ints("minus_one", [-1]), axis)
+                here = self._node("Add", before, here)
+            # Both are below the number of rows, so that their sum modulo it is one subtraction at most.
+            over = self._node("Cast", self._node("GreaterOrEqual", here, rows), to=TensorProto.INT32)
+            sums = self._node("Sub", here, self._node("Mul", over, rows))
+            found = self._node("Cast", self._node("Gather", looked_in, sums, axis=0), to=TensorProto.FLOAT)
+            kept = self._node("Mul", found, self._node("Unsqueeze", whole, self._ints("axis_2", [2])))
+            part = self._node("ReduceSum", kept, axis, keepdims=0)
+            total = self._node("Add", total, part) if total else part
+        topics = self._ints("topics", [self._topics])
+        squares = self._node("Slice", total, topics, self._ints("topics_end", [self._topics + 1]), axis)
+        weights = self._node("Slice", total, self._ints("zero", [0]), topics, axis)
+        norm = self._node("Sqrt", self._node("Max", squares, self._float("float_one", 1.0)))
+        bias = self._constant("ngrams.bias", self._weight("ngrams.bias").astype(np.float32))
+        return self._node("Add", self._node("Div", weights, norm), bias)
 
     def _linear(
         self,

@@ -1,7 +1,10 @@
 """Figures of merit for multi-label probabilities, by their textbook definitions, in NumPy alone.
 
 All arrays are float32 (n, topics); thresholds are (topics,) or (n, topics). A division by nothing counts as 0.
+`tests/unit/test_ml_metrics_peers.py` holds them to scikit-learn's.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +12,15 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 ECE_BINS = 15
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Posts of neighbouring probabilities: how many, their mean probability, and the share that has the topic."""
+
+    posts: int
+    believed: float
+    true: float
 
 
 def f1_scores(probabilities: Floats, labels: Floats, thresholds: Floats) -> tuple[float, float]:
@@ -30,19 +42,46 @@ def precision_recall_f1(probabilities: Floats, labels: Floats, thresholds: Float
     return np.stack([precision, recall, f1], axis=1)
 
 
-def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]) -> float:
-    """Return the area under the precision-recall curve of one topic, (n,) each: mean precision at each recall step.
+def weighted_f1(probabilities: Floats, labels: Floats, thresholds: Floats) -> float:
+    """Return the mean F1 of the topics, each weighted with the number of its posts."""
+    per_topic = precision_recall_f1(probabilities, labels, thresholds)[:, 2]
+    posts = labels.sum(axis=0, dtype=np.float64)
+    return float((per_topic * posts).sum() / max(posts.sum(), 1.0))
 
-    Equal scores form one step, as in scikit-learn's `average_precision_score`.
-    """
-    if not labels.any():
-        return 0.0
+
+def precision_recall_curve(
+    scores: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return precision and recall of one topic, (steps,) each, as its threshold falls over the distinct scores."""
     order = np.argsort(-scores, kind="stable")
     ranked, hits = scores[order], np.cumsum(labels[order], dtype=np.float64)
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    precision = hits[ends] / (ends + 1)
-    recall = hits[ends] / hits[-1]
+    # Equal scores form one step, as in scikit-learn: no threshold can part them.
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, dtype=np.int64)
+    return hits[ends] / (ends + 1), hits[ends] / max(float(labels.sum()), 1.0)
+
+
+def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]) -> float:
+    """Return the area under the precision-recall curve of one topic, (n,) each: mean precision at each recall step."""
+    if not labels.any():
+        return 0.0
+    precision, recall = precision_recall_curve(scores, labels)
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def roc_auc(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]) -> float:
+    """Return the chance that a post with the topic has a higher score than one without; equal scores count half.
+
+    That is the area under the ROC curve (Hanley and McNeil 1982), from the mean ranks of Mann and Whitney's U. Where
+    all labels are alike there is nothing to tell apart: 0.5.
+    """
+    positive = float(labels.sum())
+    negative = len(labels) - positive
+    if positive == 0 or negative == 0:
+        return 0.5
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[place]
+    return float((ranks[labels > 0.5].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def first_choice_right(probabilities: Floats, labels: Floats) -> float:
@@ -59,18 +98,31 @@ def subset_accuracy(probabilities: Floats, labels: Floats, thresholds: Floats) -
     return float(((probabilities >= thresholds) == (labels > 0.5)).all(axis=1).mean())
 
 
+def hamming_loss(probabilities: Floats, labels: Floats, thresholds: Floats) -> float:
+    """Return the share of decisions, a post and a topic each, that are wrong."""
+    return float(((probabilities >= thresholds) != (labels > 0.5)).mean())
+
+
 def calibration_error(probabilities: Floats, labels: Floats, bins: int = ECE_BINS) -> float:
     """Return the expected calibration error: mean over topics, with bins that hold equally many posts each."""
-    return float(np.mean([_one_error(probabilities[:, t], labels[:, t], bins) for t in range(labels.shape[1])]))
+    return float(np.mean([topic_error(probabilities[:, t], labels[:, t], bins) for t in range(labels.shape[1])]))
 
 
-def _one_error(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.float32], bins: int) -> float:
+def topic_error(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.float32], bins: int = ECE_BINS) -> float:
+    """Return the expected calibration error of one topic, (n,) each (Naeini, Cooper, Hauskrecht 2015)."""
+    found = reliability(probabilities, labels, bins)
+    return sum(abs(one.believed - one.true) * one.posts for one in found) / len(labels)
+
+
+def reliability(
+    probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.float32], bins: int = ECE_BINS
+) -> list[Bin]:
+    """Return the bins of one topic, (n,) each, that hold equally many posts, from the least probable on."""
     order = np.argsort(probabilities, kind="stable")
-    gaps = [
-        abs(float(probabilities[part].mean() - labels[part].mean())) * len(part)
+    return [
+        Bin(len(part), float(probabilities[part].mean()), float(labels[part].mean()))
         for part in np.array_split(order, min(bins, len(order)))
     ]
-    return sum(gaps) / len(order)
 
 
 def brier(probabilities: Floats, labels: Floats) -> float:
@@ -95,4 +147,15 @@ def summary(probabilities: Floats, labels: Floats, thresholds: Floats) -> dict[s
         "subset_accuracy": subset_accuracy(probabilities, labels, thresholds),
         "calibration_error": calibration_error(probabilities, labels),
         "brier": brier(probabilities, labels),
+    }
+
+
+def full_summary(probabilities: Floats, labels: Floats, thresholds: Floats) -> dict[str, float]:
+    """Return `summary` and what else a report on a model tells of a whole set of posts, by name."""
+    auc = [roc_auc(probabilities[:, topic], labels[:, topic]) for topic in range(labels.shape[1])]
+    return {
+        **summary(probabilities, labels, thresholds),
+        "weighted_f1": weighted_f1(probabilities, labels, thresholds),
+        "mean_roc_auc": float(np.mean(auc)),
+        "hamming_loss": hamming_loss(probabilities, labels, thresholds),
     }

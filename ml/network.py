@@ -7,6 +7,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from ml import ngrams
 from ml.errors import ModelError
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -47,10 +48,28 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(int(encoder.config.hidden_size), topics)
 
+        self.ngrams: NgramPart | None = None
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits, float (batch, topics), for int64 arrays (batch, length)."""
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        return cast(Tensor, self.head(self.dropout(self._pool(output, attention_mask))))
+        logits = cast(Tensor, self.head(self.dropout(self._pool(output, attention_mask))))
+        return logits if self.ngrams is None else logits + self.ngrams(input_ids, attention_mask).to(logits.dtype)
+
+    def add_ngrams(self, linear: ngrams.Ngrams, share: float) -> None:
+        """Make the logits `1 - share` times what they are now and `share` times those of `linear`."""
+        part = linear.scaled(share)
+        self.ngrams = NgramPart(len(part.hashes), len(part.table), len(part.bias))
+        for buffer, values in (
+            (self.ngrams.hashes, part.hashes),
+            (self.ngrams.table, part.table),
+            (self.ngrams.bias, part.bias),
+        ):
+            buffer.copy_(torch.from_numpy(values))
+        self.ngrams.to(self.head.weight.device)
+        with torch.no_grad():
+            self.head.weight.mul_(1 - share)
+            self.head.bias.mul_(1 - share)
 
     def _pool(self, output: Any, attention_mask: Tensor) -> Tensor:
         if self.pooling == "pooler":
@@ -60,6 +79,36 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
             return states[:, 0]
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+
+
+class NgramPart(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
+    """The linear part of a model (`ml.ngrams`), for padded ids; nothing of it is learnt by descent.
+
+    Args:
+        vocabulary: number of tokens.
+        rows: of the table.
+        topics: number of outputs.
+    """
+
+    def __init__(self, vocabulary: int, rows: int, topics: int) -> None:
+        super().__init__()
+        self.register_buffer("hashes", torch.zeros((vocabulary, ngrams.LONGEST), dtype=torch.int32))
+        self.register_buffer("table", torch.zeros((rows, topics + 1)))
+        self.register_buffer("bias", torch.zeros(topics))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits, float32 (batch, topics), for int64 arrays (batch, length)."""
+        rows, length = len(self.table), input_ids.shape[1]
+        sums = torch.zeros_like(input_ids)
+        total = torch.zeros((len(input_ids), self.table.shape[1]), device=self.table.device)
+        for place in range(min(ngrams.LONGEST, length)):
+            here = self.hashes[:, place][input_ids[:, place:]].long()
+            sums = sums[:, : length - place] + here
+            # Padding stands at the end: an n-gram is whole where its last token is none.
+            whole = attention_mask[:, place:].unsqueeze(-1)
+            total = total + (self.table[sums % rows].float() * whole).sum(dim=1)
+        norm = total[:, -1:].clamp(min=1.0).sqrt()
+        return cast(Tensor, self.bias.float() + total[:, :-1] / norm)
 
 
 def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float) -> TopicNetwork:
@@ -86,13 +135,21 @@ def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float
     return TopicNetwork(encoder, pooling, topics)
 
 
-def from_config(config_folder: Path, pooling: Pooling, topics: int) -> TopicNetwork:
-    """Build the network that `config.json` in the folder describes, with weights still to be loaded."""
+def from_config(
+    config_folder: Path, pooling: Pooling, topics: int, ngram_shape: tuple[int, int] | None = None
+) -> TopicNetwork:
+    """Build the network that `config.json` in the folder describes, with weights still to be loaded.
+
+    `ngram_shape` is (vocabulary, rows) of its linear part; None: it has none.
+    """
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(config_folder)
     with torch.device("cpu"):
-        return TopicNetwork(AutoModel.from_config(config, dtype=torch.float32), pooling, topics)
+        net = TopicNetwork(AutoModel.from_config(config, dtype=torch.float32), pooling, topics)
+        if ngram_shape is not None:
+            net.ngrams = NgramPart(*ngram_shape, topics)
+        return net
 
 
 def longest_input(config: Any) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, fitting, metrics, network, teachers
+from ml import calibrate, card, data, fitting, metrics, network, ngrams, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
 from ml.crops import crop
@@ -61,6 +61,7 @@ class TrainOptions:
     teacher_names: tuple[str, ...] = (teachers.TFIDF,)
     crop_share: float = 0.25
     patience: int = 0
+    ngram_share: float = 0.5
     validation_share: float = 0.12
     seed: int = 1
     threads: int = 0
@@ -198,7 +199,20 @@ def fit_fold(
         return glance
 
     fitting.fit(net, encoder, examples, look, plan, fitted.pad_id, say, run)
+    if options.ngram_share:
+        say("logistic regression on n-grams ...")
+        _add_ngrams(
+            fitted, examples.texts, np.concatenate([learn.labels, np.zeros_like(soft[: len(none_learn)])]), options
+        )
     return fitted
+
+
+def _add_ngrams(fitted: Fitted, texts: Sequence[str], labels: Floats, options: TrainOptions) -> None:
+    # A crop of each text too: without them the linear part is lost on texts of a few words.
+    rng = np.random.default_rng(options.seed)
+    ids = fitted.encoder.encode([*texts, *(crop(text, rng) for text in texts)]).ids
+    linear = ngrams.fit(ids, np.concatenate([labels, labels]), fitted.tokenizer, options.seed)
+    fitted.net.add_ngrams(linear, options.ngram_share)
 
 
 def predict_logits(

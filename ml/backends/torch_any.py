@@ -39,11 +39,12 @@ class TorchBackend:
         self._torch = torch
         self._device = torch.device(device)
         pooling = network.pooling_named(folder.pooling)
-        net = network.from_config(folder.path, pooling, len(folder.info.topics))
-        weights = {name: tensor.float() for name, tensor in load_file(folder.weights).items()}
+        weights = load_file(folder.weights)
+        linear = (len(weights["ngrams.hashes"]), len(weights["ngrams.table"])) if "ngrams.table" in weights else None
+        net = network.from_config(folder.path, pooling, len(folder.info.topics), linear)
         missing, unexpected = net.load_state_dict(weights, strict=False)
         # Buffers such as position numbers are not parameters and are made anew.
-        lacking = [name for name in missing if name in dict(net.named_parameters())]
+        lacking = [name for name in missing if name in dict(net.named_parameters()) or name.startswith("ngrams.")]
         if lacking or unexpected:
             raise ModelError(f"{folder.weights} does not fit its configuration: {', '.join([*lacking, *unexpected])}.")
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
