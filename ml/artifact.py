@@ -1,7 +1,8 @@
 """A model folder on disk: everything that serving needs, in formats that execute nothing when they are read.
 
-model.safetensors   weights in float16: the encoder's, prefixed `encoder.`, and `head.weight`, `head.bias`;
-                    with a linear part `ngrams.table`, `ngrams.bias` and, int32, `ngrams.hashes`
+model.safetensors   weights as `ml.weights` stores them: the encoder's, prefixed `encoder.`, its matrices in 8 bits, others in
+                    float16; `head.weight` and `head.bias`; with a linear part `ngrams.table`, `ngrams.bias` and,
+                    int32, `ngrams.hashes`
 config.json         the encoder's configuration, as transformers writes it
 tokenizer.json      the tokenizer
 rubrika.json        name, version, topics in label order with thresholds and calibration, input settings
@@ -37,7 +38,9 @@ VALIDATION = "validation.json"
 MANIFEST = "MANIFEST"
 REQUIRED = (WEIGHTS, CONFIG, TOKENIZER, SETTINGS, CARD)
 
-FORMAT = 1
+FORMAT = 2
+# Folders of format 1 have all weights in float16.
+READABLE = (1, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,9 @@ def read(path: Path) -> ModelFolder:
     """
     digests = verify(path)
     settings = _read_json(path / SETTINGS)
-    if settings.get("format") != FORMAT:
-        raise ModelError(f"{path} has format {settings.get('format')!r}; this version of Rubrika reads {FORMAT}.")
+    if settings.get("format") not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise ModelError(f"{path} has format {settings.get('format')!r}; this version of Rubrika reads {known}.")
     try:
         topics = tuple(
             Topic(str(topic["id"]), str(topic["name"]), str(topic["name_en"]), float(topic["threshold"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ml import artifact
+from ml import artifact, weights
 from ml.calibrate import Calibration
 from ml.cleaning import Cleaning
 from ml.data import TopicName
@@ -68,23 +68,17 @@ def write_model(out: Path, net: "TopicNetwork", tokenizer: str, run: Run) -> Non
     Raises:
         ModelError: `out` is something other than a model folder.
     """
-    import torch
-    from safetensors.torch import save_file
-
-    weights = {
-        name: tensor.detach().to("cpu", torch.float16).contiguous()
+    # Of whole numbers a network has those of its linear part and such as transformers makes anew.
+    values = {
+        name: tensor.detach().cpu().numpy()
         for name, tensor in net.state_dict().items()
-        if tensor.is_floating_point()
+        if tensor.is_floating_point() or name.startswith("ngrams.")
     }
-    if net.ngrams is not None:
-        weights["ngrams.hashes"] = net.ngrams.hashes.detach().to("cpu").contiguous()
     config = json.loads(net.encoder.config.to_json_string(use_diff=False))
     # A folder or cache path of the machine that trained says nothing to anybody else.
     config.pop("_name_or_path", None)
     with artifact.replacing(out) as draft:
-        save_file(weights, draft / artifact.WEIGHTS, metadata={"format": "pt"})
-        # safetensors makes files that only their owner may read; a service may run as another user.
-        (draft / artifact.WEIGHTS).chmod(0o644)
+        weights.write(draft / artifact.WEIGHTS, values)
         artifact.write_json(draft / artifact.CONFIG, config)
         (draft / artifact.TOKENIZER).write_text(tokenizer, encoding="utf-8")
         artifact.write_json(draft / artifact.SETTINGS, settings(run))

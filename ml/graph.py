@@ -1,9 +1,9 @@
 """Build the ONNX graph of a BERT classifier from its safetensors, by the names of its weights and without torch.
 
 One weights file serves every backend: nothing is exported ahead of time and no second copy is carried. Only standard
-operators are used (opset 17), and batch and length stay open. Weights are stored in float16 and computed with in
-float32; or those of the layers are stored in 8 bits with a scale for each output (symmetric: Wu et al. 2020,
-arXiv:2004.09602), which a runtime may multiply as integers. The architecture is that of Devlin et al. 2018
+operators are used (opset 17), and batch and length stay open. The graph has its weights in float16 and computes with
+them in float32; or it has those of the layers in 8 bits with a scale for each output, as the folder stores them
+(`ml.weights`), which a runtime may multiply as integers. The architecture is that of Devlin et al. 2018
 (arXiv:1810.04805), as transformers' `BertModel` computes it.
 """
 
@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from ml import weights as weights_file
 from ml.artifact import ModelFolder
 from ml.errors import ModelError
 
@@ -27,7 +26,7 @@ OPSET = 17
 IR_VERSION = 9
 
 # Part of the name of cached graphs: raise it whenever the graph below changes.
-GRAPH_VERSION = 3
+GRAPH_VERSION = 4
 
 # Added to the attention scores of padding; far below any score and still finite in bfloat16.
 MASKED = -1e4
@@ -50,10 +49,7 @@ def build(folder: ModelFolder, weights: Weights = "float16") -> onnx.ModelProto:
             f"{folder.path} holds an encoder of type {config.get('model_type')!r}; only `bert` runs on ONNX Runtime "
             "and OpenVINO. Use the torch backend for it (RUBRIKA_BACKEND=torch)."
         )
-    try:
-        values = load_file(folder.weights)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder.weights} cannot be read as safetensors: {error}.") from error
+    values = weights_file.read(folder.weights)
     return _Bert(config, values, len(folder.info.topics), folder.pooling, weights).build()
 
 
@@ -230,19 +226,18 @@ class _Bert:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
         if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
             raise ModelError(f"The weights {name} have shape {weight.shape}, not {(outputs, inputs)}: damaged model.")
-        matrix = self._matrix(f"{name}.weight", np.ascontiguousarray(weight.T), weights or self._weights)
+        matrix = self._matrix(f"{name}.weight", weight, weights or self._weights)
         product = self._node("MatMul", states, matrix)
         return self._node("Add", product, self._constant(f"{name}.bias", bias.astype(np.float32)), output=output)
 
     def _matrix(self, name: str, values: Array, weights: Weights) -> str:
+        """Put weights (outputs, inputs) into the graph, as a float32 matrix (inputs, outputs)."""
         if weights == "float16":
-            return self._node("Cast", self._half(name, values), to=TensorProto.FLOAT)
-        whole = values.astype(np.float32)
-        # A column of zeros has no scale of its own; any will do.
-        scale = np.maximum(np.abs(whole).max(axis=0, keepdims=True), np.finfo(np.float32).tiny * 127) / 127
-        rounded = self._constant(f"{name}.int8", np.rint(whole / scale).astype(np.int8))
-        column = self._constant(f"{name}.scale", scale.astype(np.float32))
-        return self._node("Mul", self._node("Cast", rounded, to=TensorProto.FLOAT), column)
+            return self._node("Cast", self._half(name, np.ascontiguousarray(values.T)), to=TensorProto.FLOAT)
+        whole, scale = weights_file.round_rows(values)
+        rounded = self._constant(f"{name}.int8", np.ascontiguousarray(whole.T))
+        outputs = self._constant(f"{name}.scale", scale[None])
+        return self._node("Mul", self._node("Cast", rounded, to=TensorProto.FLOAT), outputs)
 
     def _norm(self, name: str, states: str) -> str:
         scale = self._constant(f"{name}.weight", self._weight(f"{name}.weight").astype(np.float32))

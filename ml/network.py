@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from ml import ngrams
+from ml import ngrams, weights
 from ml.errors import ModelError
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -70,6 +70,13 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
         with torch.no_grad():
             self.head.weight.mul_(1 - share)
             self.head.bias.mul_(1 - share)
+
+    def round_weights(self) -> None:
+        """Make the weights what a model folder will keep of them, so that what is measured now is what will serve."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if weights.is_rounded(name, tuple(parameter.shape)):
+                    parameter.copy_(torch.from_numpy(weights.rounded(parameter.detach().cpu().numpy())))
 
     def _pool(self, output: Any, attention_mask: Tensor) -> Tensor:
         if self.pooling == "pooler":

@@ -121,6 +121,7 @@ def train(
 
     run_dir = None if run_folder is None else RunFolder(run_folder, asdict(options), posts.digest())
     fitted = fit_fold(learn, check, options, none_learn, say, taught_by, run_dir)
+    fitted.net.round_weights()
     net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
     check_texts = [encoder.compose(post) for post in check.posts]
     logits = fitted.logits(check_texts)

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from ml import artifact
+from ml import artifact, weights
 from ml.data import DEFAULT_NAMES
 
 HIDDEN, LAYERS, HEADS, WIDE, POSITIONS = 16, 2, 4, 32, 64
@@ -30,7 +30,7 @@ def make_tiny_model(folder: Path, *, seed: int = 0, max_tokens: int = 32, poolin
     rng = np.random.default_rng(seed)
     tokenizer = make_wordpiece()
     config = make_config(tokenizer.get_vocab_size())
-    save_file(_weights(config, len(DEFAULT_NAMES), rng), folder / artifact.WEIGHTS)
+    weights.write(folder / artifact.WEIGHTS, _weights(config, len(DEFAULT_NAMES), rng))
     artifact.write_json(folder / artifact.CONFIG, config)
     tokenizer.save(str(folder / artifact.TOKENIZER))
     topics = [
@@ -84,9 +84,9 @@ def make_base(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_wordpiece()
     config = make_config(tokenizer.get_vocab_size())
-    weights = _weights(config, 1, np.random.default_rng(0))
+    values = _weights(config, 1, np.random.default_rng(0))
     prefix = "encoder."
-    encoder = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+    encoder = {name.removeprefix(prefix): array for name, array in values.items() if name.startswith(prefix)}
     save_file(encoder, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -97,17 +97,17 @@ def make_base(folder: Path) -> Path:
 
 
 def _weights(config: dict[str, Any], topics: int, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
-    weights: dict[str, np.ndarray[Any, Any]] = {}
+    values: dict[str, np.ndarray[Any, Any]] = {}
 
     def matrix(name: str, *shape: int) -> None:
-        weights[name] = (rng.standard_normal(shape) * 0.3).astype(np.float16)
+        values[name] = (rng.standard_normal(shape) * 0.3).astype(np.float16)
 
     def linear(name: str, outputs: int, inputs: int) -> None:
         matrix(f"{name}.weight", outputs, inputs)
         matrix(f"{name}.bias", outputs)
 
     def norm(name: str) -> None:
-        weights[f"{name}.weight"] = (1 + rng.standard_normal(HIDDEN) * 0.1).astype(np.float16)
+        values[f"{name}.weight"] = (1 + rng.standard_normal(HIDDEN) * 0.1).astype(np.float16)
         matrix(f"{name}.bias", HIDDEN)
 
     matrix("encoder.embeddings.word_embeddings.weight", config["vocab_size"], HIDDEN)
@@ -125,4 +125,4 @@ def _weights(config: dict[str, Any], topics: int, rng: np.random.Generator) -> d
         norm(f"{name}.output.LayerNorm")
     linear("encoder.pooler.dense", HIDDEN, HIDDEN)
     linear("head", topics, HIDDEN)
-    return weights
+    return values

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from ml import weights as weights_file
 from ml.artifact import ModelFolder
 from ml.errors import BackendError, ModelError
 
@@ -25,7 +26,6 @@ class TorchBackend:
     def __init__(self, folder: ModelFolder, device: str, threads: int = 0) -> None:
         try:
             import torch
-            from safetensors.torch import load_file
 
             from ml import network
         except ImportError as error:
@@ -39,7 +39,7 @@ class TorchBackend:
         self._torch = torch
         self._device = torch.device(device)
         pooling = network.pooling_named(folder.pooling)
-        weights = load_file(folder.weights)
+        weights = {name: torch.from_numpy(array) for name, array in weights_file.read(folder.weights).items()}
         linear = (len(weights["ngrams.hashes"]), len(weights["ngrams.table"])) if "ngrams.table" in weights else None
         net = network.from_config(folder.path, pooling, len(folder.info.topics), linear)
         missing, unexpected = net.load_state_dict(weights, strict=False)

@@ -92,7 +92,11 @@ def test_the_folder_holds_no_path_of_the_machine_and_no_text_of_a_post(trained: 
         assert "Скидка на матч" not in content
     dtypes = {name: array.dtype for name, array in load_file(trained / artifact.WEIGHTS).items()}
     assert dtypes.pop("ngrams.hashes") == np.int32
-    assert set(dtypes.values()) == {np.dtype(np.float16)}
+    assert set(dtypes.values()) == {np.dtype(np.float16), np.dtype(np.int8), np.dtype(np.float32)}
+    assert dtypes["head.weight"] == np.float16
+    layers = [name for name in dtypes if name.startswith("encoder.encoder.layer.") and name.endswith("dense.weight")]
+    assert layers
+    assert {dtypes[name] for name in layers} == {np.dtype(np.int8)}
 
 
 def test_the_card_tells_what_was_measured(trained: Path, posts: Path) -> None:

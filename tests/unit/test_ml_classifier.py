@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from ml import artifact
+from ml import weights as weights_file
 from ml.backends import fastest_arithmetic
 from ml.classifier import LENGTH_MULTIPLE, Classifier, Predictions
 from ml.errors import BackendError, ModelError
@@ -163,11 +164,10 @@ def reference() -> Callable[[Path, list[Post]], npt.NDArray[np.float32]]:
 
     def compute(folder: Path, posts: list[Post]) -> npt.NDArray[np.float32]:
         import torch
-        from safetensors.torch import load_file
         from transformers import BertConfig, BertModel
 
         model = artifact.read(folder)
-        weights = {name: tensor.float() for name, tensor in load_file(model.weights).items()}
+        weights = {name: torch.from_numpy(array).float() for name, array in weights_file.read(model.weights).items()}
         encoder = BertModel(BertConfig(**model.config)).eval()
         prefix = "encoder."
         own = {name.removeprefix(prefix): one for name, one in weights.items() if name.startswith(prefix)}

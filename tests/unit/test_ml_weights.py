@@ -1,0 +1,83 @@
+"""The weights file: what is rounded, how far, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ml import artifact, graph, weights
+from ml.errors import ModelError
+from tests.tiny_model import make_tiny_model
+
+LAYER = "encoder.encoder.layer.0.output.dense.weight"
+
+
+def test_a_row_is_off_by_half_a_step_of_its_own_at_most() -> None:
+    matrix = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32) * np.geomspace(1e-2, 1e3, 50)[:, None]
+    error = np.abs(weights.rounded(matrix) - matrix).max(axis=1)
+    # Half a step, and half of the last bit of float16.
+    assert (error <= np.abs(matrix).max(axis=1) * (1 / 127 / 2 + 2**-11) * 1.0001).all()
+
+
+def test_rounding_what_was_rounded_changes_nothing() -> None:
+    matrix = np.random.default_rng(1).normal(size=(200, 96)).astype(np.float16)
+    whole, scale = weights.round_rows(matrix)
+    again, same = weights.round_rows(weights.rounded(matrix))
+    assert (again == whole).all()
+    assert same == pytest.approx(scale, rel=1e-3)
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    assert (weights.rounded(np.zeros((3, 8), dtype=np.float16)) == 0).all()
+
+
+def test_matrices_of_the_encoder_have_8_bits_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    values = {
+        LAYER: rng.normal(size=(8, 16)).astype(np.float32),
+        "encoder.embeddings.word_embeddings.weight": rng.normal(size=(9, 8)).astype(np.float32),
+        "encoder.embeddings.position_embeddings.weight": rng.normal(size=(9, 8)).astype(np.float16),
+        "encoder.encoder.layer.0.output.dense.bias": rng.normal(size=8).astype(np.float16),
+        "head.weight": rng.normal(size=(6, 8)).astype(np.float16),
+        "ngrams.hashes": np.array([[1, 2, 2**31 - 1]], dtype=np.int32),
+    }
+    path = tmp_path / artifact.WEIGHTS
+    weights.write(path, values)
+    assert path.stat().st_mode & 0o777 == 0o644
+    stored = load_file(path)
+    small = {name for name, array in stored.items() if array.dtype == np.int8}
+    assert small == {LAYER, "encoder.embeddings.word_embeddings.weight"}
+    found = weights.read(path)
+    assert found.keys() == values.keys()
+    for name, array in values.items():
+        assert (found[name] == (weights.rounded(array) if name in small else array)).all()
+
+
+def test_a_folder_from_before_8_bits_is_read_as_it_is(tmp_path: Path) -> None:
+    now, before = make_tiny_model(tmp_path / "now"), make_tiny_model(tmp_path / "before")
+    old = {name: array.astype(np.float16) for name, array in weights.read(now / artifact.WEIGHTS).items()}
+    save_file(old, before / artifact.WEIGHTS)
+    settings = (before / artifact.SETTINGS).read_text(encoding="utf-8")
+    (before / artifact.SETTINGS).write_text(settings.replace('"format": 2', '"format": 1'), encoding="utf-8")
+    artifact.write_manifest(before)
+    folder = artifact.read(before)
+    assert {name: array.dtype for name, array in weights.read(folder.weights).items()} == dict.fromkeys(
+        old, np.dtype(np.float16)
+    )
+    # The graph has its weights in float16, so that it is the same for both.
+    assert graph.build(folder).SerializeToString() == graph.build(artifact.read(now)).SerializeToString()
+
+
+@pytest.mark.parametrize("scale", [None, np.ones(3, dtype=np.float32)])
+def test_8_bits_without_a_fitting_scale_are_damage(tmp_path: Path, scale: np.ndarray | None) -> None:
+    stored = {LAYER: np.ones((2, 4), dtype=np.int8)} | ({} if scale is None else {LAYER + weights.SCALE: scale})
+    save_file(stored, tmp_path / artifact.WEIGHTS)
+    with pytest.raises(ModelError, match=f"{LAYER} in 8 bits without a scale"):
+        weights.read(tmp_path / artifact.WEIGHTS)
+
+
+def test_what_is_no_safetensors_is_named(tmp_path: Path) -> None:
+    (tmp_path / artifact.WEIGHTS).write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read as safetensors"):
+        weights.read(tmp_path / artifact.WEIGHTS)
