@@ -1,8 +1,8 @@
 """A model folder on disk: everything that serving needs, in formats that execute nothing when they are read.
 
-model.safetensors   weights as `ml.weights` stores them: the encoder's, prefixed `encoder.`, with its matrices in 8 bits and
-                    the rest in float16; `head.weight`, `head.bias`; with a linear part `ngrams.table`,
-                    `ngrams.bias` and, int32, `ngrams.hashes`
+model.safetensors   weights, as `ml.weights` stores them: the encoder's, prefixed `encoder.`, its matrices in 8 bits and
+                    the rest in float16; `head.weight`, `head.bias`; with a linear part `ngrams.table`, `ngrams.bias`
+                    and, int32, `ngrams.hashes`
 config.json         the encoder's configuration, as transformers writes it
 tokenizer.json      the tokenizer
 rubrika.json        name, version, topics in label order with thresholds and calibration, input settings
