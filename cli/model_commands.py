@@ -215,6 +215,7 @@ def train(
     help="auto: the posts that training held back, where the data is the same as then; else all.",
 )
 @click.option("--json", "json_file", type=FILE, help="Write the figures to this file too.")
+@click.option("--html", "html_file", type=FILE, help="Write a report with curves and the worst errors, texts included.")
 @click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto")
 @click.option("--arithmetic", type=click.Choice(["auto", "float", "int8"]), default="auto", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -226,30 +227,37 @@ def evaluate(
     data_dir: Path,
     split: str,
     json_file: Path | None,
+    html_file: Path | None,
     none_file: Path | None,
     none_categories: str,
     **load: Any,
 ) -> None:
     """Measure MODEL_DIR on DATA_DIR, a folder of CSV files, one per topic."""
+    from ml import evaluate_report, report
     from ml.classifier import Classifier
     from ml.errors import MlError
     from ml.evaluate import evaluate as measure
     from ml.evaluate import table
 
     try:
-        report = measure(
-            Classifier.load(model_dir, **load),
+        classifier = Classifier.load(model_dir, **load)
+        found = measure(
+            classifier,
             model_dir,
             data_dir,
             split=split,
             none_file=none_file,
             none_categories=categories(none_categories),
         )
+        click.echo(table(found))
+        if html_file is not None:
+            report.write(html_file, evaluate_report.page(found, classifier.info))
     except MlError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(table(report))
     if json_file is not None:
-        content = json.dumps(dataclasses.asdict(report), ensure_ascii=False, indent=1)
+        # Figures go where texts should not.
+        figures = {name: value for name, value in dataclasses.asdict(found).items() if name != "doubtful"}
+        content = json.dumps(figures, ensure_ascii=False, indent=1)
         try:
             json_file.write_text(content + "\n", encoding="utf-8")
         except OSError as error:

@@ -25,6 +25,12 @@ Floats = npt.NDArray[np.float32]
 SPLITS = ("auto", "validation", "all")
 CROSS_FIT_REPEATS = 20
 CROP_SEED = 1
+DOUBTFUL = 50
+CURVE_POINTS = 200
+
+LONGEST = (10, 30, 100, 300)
+LENGTHS = (*(f"to {one} words" for one in LONGEST), "longer")
+"""Names of the lengths that a report tells apart."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,51 @@ class Held:
 
 @dataclass(frozen=True)
 class TopicReport:
-    """Figures of one topic at its shipped threshold."""
+    """Figures of one topic at its shipped threshold, and its curves over all thresholds.
+
+    Attributes:
+        reliability: bins of equally many posts, from the least probable on.
+        precision_recall: points (recall, precision).
+        roc: points (share of posts without the topic that get it, share of those with it).
+    """
 
     id: str
     posts: int
+    threshold: float
     precision: float
     recall: float
     f1: float
     average_precision: float
+    roc_auc: float
+    calibration_error: float
+    reliability: tuple[metrics.Bin, ...]
+    precision_recall: tuple[tuple[float, float], ...]
+    roc: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Figures of those posts that have something in common."""
+
+    name: str
+    posts: int
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A post whose labels the model believes least.
+
+    Attributes:
+        likelihood: the probability that the model gives to these labels and no others, topics taken as independent.
+        probabilities: by topic.
+    """
+
+    text: str
+    labels: tuple[str, ...]
+    assigned: tuple[str, ...]
+    likelihood: float
+    probabilities: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,11 +100,16 @@ class Report:
         split: `validation` or `all`.
         backend: what ran the network.
         figures: at the shipped thresholds, by name.
+        intervals: for each figure the range in which 95 of 100 samples of as many posts have it (bootstrap).
         topics: the same per topic.
         cross_fitted: for each figure mean and standard deviation over random halvings, with calibration and
             thresholds from the other half; None outside validation.
         crops: figures of one crop of 2 to 30 words of each post.
+        by_length, by_field: figures of posts of so many words, and of posts with just these fields.
+        confusion: a row for each topic: of the posts labelled with it, the shares that get each topic, and none.
+        doubtful: the posts whose labels the model believes least.
         off_topic_posts, off_topic_share: number of counter-examples, and the share of them that get a topic.
+        off_topic_topics: the share of them that gets each topic.
         warnings: what a reader of these figures must know.
     """
 
@@ -69,11 +117,17 @@ class Report:
     split: str
     backend: str
     figures: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     topics: tuple[TopicReport, ...]
     cross_fitted: dict[str, tuple[float, float]] | None
     crops: dict[str, float]
+    by_length: tuple[Slice, ...]
+    by_field: tuple[Slice, ...]
+    confusion: tuple[tuple[float, ...], ...]
+    doubtful: tuple[Doubt, ...]
     off_topic_posts: int
     off_topic_share: float | None
+    off_topic_topics: dict[str, float]
     warnings: tuple[str, ...]
 
 
@@ -99,18 +153,27 @@ def evaluate(
     rng = np.random.default_rng(CROP_SEED)
     crops = _probabilities(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts])
     off_topic = _counter_examples(held, none_file, none_categories, split, warnings)
+    strayed = _probabilities(classifier, off_topic) if off_topic else np.zeros((0, len(thresholds)), dtype=np.float32)
+    labels = posts.labels
     return Report(
         posts=len(posts.posts),
         split=split,
         backend=classifier.backend,
-        figures=metrics.summary(probabilities, posts.labels, thresholds),
+        figures=metrics.full_summary(probabilities, labels, thresholds),
+        intervals=metrics.bootstrap(probabilities, labels, thresholds, posts.groups, metrics.full_summary),
         topics=_per_topic(posts, probabilities, thresholds),
         cross_fitted=_cross_fitted(probabilities, posts.labels) if split == "validation" else None,
-        crops=metrics.summary(crops, posts.labels, thresholds),
+        crops=metrics.full_summary(crops, labels, thresholds),
+        by_length=_slices([_length(post) for post in posts.posts], probabilities, labels, thresholds, LENGTHS),
+        by_field=_slices([_fields(post) for post in posts.posts], probabilities, labels, thresholds),
+        confusion=tuple(map(tuple, metrics.assigned_where_labelled(probabilities, labels, thresholds).tolist())),
+        doubtful=_doubtful(posts, probabilities, thresholds),
         off_topic_posts=len(off_topic),
-        off_topic_share=metrics.off_topic_share(_probabilities(classifier, off_topic), thresholds)
-        if off_topic
-        else None,
+        off_topic_share=metrics.off_topic_share(strayed, thresholds) if off_topic else None,
+        off_topic_topics={
+            topic.id: float((strayed[:, column] >= thresholds[column]).mean()) if off_topic else 0.0
+            for column, topic in enumerate(classifier.info.topics)
+        },
         warnings=tuple(warnings),
     )
 
@@ -204,9 +267,59 @@ def _per_topic(posts: data.Dataset, probabilities: Floats, thresholds: Floats) -
             precision=float(rows[column, 0]),
             recall=float(rows[column, 1]),
             f1=float(rows[column, 2]),
+            threshold=float(thresholds[column]),
             average_precision=metrics.average_precision(probabilities[:, column], posts.labels[:, column]),
+            roc_auc=metrics.roc_auc(probabilities[:, column], posts.labels[:, column]),
+            calibration_error=metrics.topic_error(probabilities[:, column], posts.labels[:, column]),
+            reliability=tuple(metrics.reliability(probabilities[:, column], posts.labels[:, column])),
+            precision_recall=_points(
+                *reversed(metrics.precision_recall_curve(probabilities[:, column], posts.labels[:, column]))
+            ),
+            roc=_points(*metrics.roc_curve(probabilities[:, column], posts.labels[:, column])),
         )
         for column, topic in enumerate(posts.topics)
+    )
+
+
+def _points(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+    """Return at most `CURVE_POINTS` points of a curve, the first and the last among them."""
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), CURVE_POINTS)).astype(np.int64))
+    return tuple(zip(x[kept].tolist(), y[kept].tolist(), strict=True))
+
+
+def _length(post: Post) -> str:
+    words = sum(len(text.split()) for text in (post.doc_text, post.image2text, post.speech2text))
+    return LENGTHS[sum(words > longest for longest in LONGEST)]
+
+
+def _fields(post: Post) -> str:
+    return " + ".join(name for name in ("doc_text", "image2text", "speech2text") if getattr(post, name).strip())
+
+
+def _slices(
+    names: Sequence[str], probabilities: Floats, labels: Floats, thresholds: Floats, order: Sequence[str] = ()
+) -> tuple[Slice, ...]:
+    kind = np.array(names)
+    return tuple(
+        Slice(name, int(rows.sum()), metrics.full_summary(probabilities[rows], labels[rows], thresholds))
+        for name in order or sorted(set(names))
+        if (rows := kind == name).any()
+    )
+
+
+def _doubtful(posts: data.Dataset, probabilities: Floats, thresholds: Floats) -> tuple[Doubt, ...]:
+    ids = [topic.id for topic in posts.topics]
+    safe = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    likelihood = np.where(posts.labels > 0.5, safe, 1 - safe).prod(axis=1)
+    return tuple(
+        Doubt(
+            text=compose(posts.posts[row]),
+            labels=tuple(ids[column] for column in np.flatnonzero(posts.labels[row] > 0.5)),
+            assigned=tuple(ids[column] for column in np.flatnonzero(probabilities[row] >= thresholds)),
+            likelihood=float(likelihood[row]),
+            probabilities=dict(zip(ids, probabilities[row].tolist(), strict=True)),
+        )
+        for row in np.argsort(likelihood, kind="stable")[:DOUBTFUL]
     )
 
 
@@ -214,7 +327,7 @@ def _cross_fitted(probabilities: Floats, labels: Floats) -> dict[str, tuple[floa
     # Shipped calibration is affine in the logits, so fitting anew on its own logits forgets what it learnt from them.
     safe = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
     logits = np.log(safe / (1 - safe)).astype(np.float32)
-    return calibrate.cross_fit(logits, labels, metrics.summary, CROSS_FIT_REPEATS, seed=CROP_SEED)
+    return calibrate.cross_fit(logits, labels, metrics.full_summary, CROSS_FIT_REPEATS, seed=CROP_SEED)
 
 
 def _probabilities(classifier: Classifier, posts: Sequence[Post]) -> Floats:

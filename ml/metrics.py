@@ -4,6 +4,7 @@ All arrays are float32 (n, topics); thresholds are (topics,) or (n, topics). A d
 `tests/unit/test_ml_metrics_peers.py` holds them to scikit-learn's.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,18 @@ def precision_recall_curve(
     # Equal scores form one step, as in scikit-learn: no threshold can part them.
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, dtype=np.int64)
     return hits[ends] / (ends + 1), hits[ends] / max(float(labels.sum()), 1.0)
+
+
+def roc_curve(
+    scores: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the shares of posts without and with one topic that get it, as its threshold falls; both begin at 0."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(labels[order], dtype=np.float64)
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, dtype=np.int64)
+    true = np.concatenate([[0.0], hits[ends]])
+    false = np.concatenate([[0.0], ends + 1]) - true
+    return false / max(len(labels) - float(labels.sum()), 1.0), true / max(float(labels.sum()), 1.0)
 
 
 def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]) -> float:
@@ -158,4 +171,42 @@ def full_summary(probabilities: Floats, labels: Floats, thresholds: Floats) -> d
         "weighted_f1": weighted_f1(probabilities, labels, thresholds),
         "mean_roc_auc": float(np.mean(auc)),
         "hamming_loss": hamming_loss(probabilities, labels, thresholds),
+    }
+
+
+def assigned_where_labelled(probabilities: Floats, labels: Floats, thresholds: Floats) -> npt.NDArray[np.float64]:
+    """Return float64 (topics, topics + 1): of the posts labelled with the row, the share that gets the column.
+
+    The last column is the share that gets no topic at all.
+    """
+    assigned = probabilities >= thresholds
+    columns = np.concatenate([assigned, ~assigned.any(axis=1, keepdims=True)], axis=1).astype(np.float64)
+    shares: npt.NDArray[np.float64] = labels.T.astype(np.float64) @ columns
+    return np.asarray(shares / np.maximum(labels.sum(axis=0, dtype=np.float64), 1)[:, None])
+
+
+def bootstrap(
+    probabilities: Floats,
+    labels: Floats,
+    thresholds: Floats,
+    groups: Sequence[str],
+    measure: Callable[[Floats, Floats, Floats], dict[str, float]],
+    repeats: int = 200,
+    seed: int = 1,
+) -> dict[str, tuple[float, float]]:
+    """Return for each figure the 2.5th and 97.5th percentile over samples drawn with replacement (Efron 1979).
+
+    Groups of near-equal posts, a name for each post, are drawn whole: a post and its copy are one observation.
+    """
+    rng = np.random.default_rng(seed)
+    names, group_of = np.unique(np.array(groups), return_inverse=True)
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
+    found = []
+    for _ in range(repeats):
+        rows = np.concatenate([members[one] for one in rng.integers(len(names), size=len(names))])
+        found.append(measure(probabilities[rows], labels[rows], thresholds))
+    return {
+        name: (float(low), float(high))
+        for name in found[0]
+        for low, high in [np.percentile([one[name] for one in found], [2.5, 97.5])]
     }

@@ -138,6 +138,48 @@ def lines(steps: Sequence[int], curves: Sequence[tuple[str, Sequence[float]]], t
     return _svg(_WIDTH + 190, max(height + 40, lowest + 12), title, parts)
 
 
+def unit_curves(
+    curves: Sequence[tuple[str, Sequence[tuple[float, float]], int]],
+    title: str,
+    axes: tuple[str, str],
+    *,
+    diagonal: bool = False,
+    dots: bool = False,
+) -> Markup:
+    """A curve through the points of each (label, points, colour) in the square from 0 to 1, named below.
+
+    Args:
+        axes: names of the horizontal and the vertical one.
+        diagonal: draw the line on which both are equal.
+        dots: mark each point too.
+    """
+    size, left, top = 240.0, 44.0, 26.0
+    foot = top + size
+    parts = [_text(left, top - 10, axes[1], "start", "quiet"), _text(left + size, foot + 34, axes[0], "end", "quiet")]
+    for tick in range(0, 11, 2):
+        at = size * tick / 10
+        parts += [
+            Markup('<path class="axis" d="M{:.1f} {}v{}"/>').format(left + at, top, size),
+            Markup('<path class="axis" d="M{} {:.1f}h{}"/>').format(left, top + at, size),
+            _text(left + at, foot + 16, f"{tick / 10:.1f}", "middle", "quiet"),
+            _text(left - 6, foot + 4 - at, f"{tick / 10:.1f}", "end", "quiet"),
+        ]
+    if diagonal:
+        line = Markup('<path class="axis" stroke-width="2" stroke-dasharray="5 4" d="M{} {}L{} {}"/>')
+        parts.append(line.format(left, foot, left + size, top))
+    for number, (label, points, colour) in enumerate(curves):
+        places = [(left + size * x, foot - size * y) for x, y in points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        parts.append(Markup('<path class="line s{}" d="M{}"/>').format(colour % COLOURS, path or "0 0"))
+        if dots:
+            dot = Markup('<circle class="f{}" cx="{:.1f}" cy="{:.1f}" r="3"/>')
+            parts += [dot.format(colour % COLOURS, x, y) for x, y in places]
+        x, y = left + 140 * (number % 2), foot + 44 + 17 * (number // 2)
+        parts.append(Markup('<rect class="f{}" x="{}" y="{}" width="9" height="9"/>').format(colour % COLOURS, x, y))
+        parts.append(_text(x + 14, y + 9, label))
+    return _svg(left + size + 40, foot + 48 + 17 * ((len(curves) + 1) // 2), title, parts)
+
+
 def heatmap(rows: Sequence[str], columns: Sequence[str], values: npt.NDArray[np.float64], title: str) -> Markup:
     """A square for each value of (rows, columns), 0 to 1, with the value in percent."""
     size = 58

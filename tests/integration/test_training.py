@@ -114,8 +114,9 @@ def test_the_card_tells_what_was_measured(trained: Path, posts: Path) -> None:
 def test_serving_reads_posts_as_training_did(trained: Path, posts: Path, none_file: Path, tmp_path: Path) -> None:
     """The validation figures that the served network reaches are those that training wrote into the card."""
     file = tmp_path / "report.json"
-    output = run(evaluate, trained, posts, "--json", file, "--cache-dir", tmp_path, "--none", none_file,
-                 "--none-categories", "health", "--device", "cpu")  # fmt: skip
+    page = tmp_path / "report.html"
+    output = run(evaluate, trained, posts, "--json", file, "--html", page, "--cache-dir", tmp_path,
+                 "--none", none_file, "--none-categories", "health", "--device", "cpu")  # fmt: skip
     report = json.loads(file.read_text(encoding="utf-8"))
     content = card(trained)
     assert report["split"] == "validation"
@@ -126,6 +127,25 @@ def test_serving_reads_posts_as_training_did(trained: Path, posts: Path, none_fi
     assert report["off_topic_share"] == pytest.approx(content["off_topic"]["share_with_a_topic"], abs=0.3)
     assert "micro f1" in output
     assert "! " not in output
+    for name, (low, high) in report["intervals"].items():
+        assert low - 0.05 <= report["figures"][name] <= high + 0.05
+    assert (
+        sum(one["posts"] for one in report["by_length"])
+        == sum(one["posts"] for one in report["by_field"])
+        == report["posts"]
+    )
+    assert [len(row) for row in report["confusion"]] == [7] * 6
+    for number, topic in enumerate(report["topics"]):
+        assert report["confusion"][number][number] == pytest.approx(topic["recall"])
+        assert sum(one["posts"] for one in topic["reliability"]) == report["posts"]
+    # Texts are for the page that was asked for, and nothing in them is markup there.
+    assert "doubtful" not in report
+    html = page.read_text(encoding="utf-8")
+    assert f"{report['figures']['micro_f1']:.3f}" in html
+    assert html.count("<svg") == 9
+    assert "<script" not in html
+    assert "http://" not in html.replace("http://www.w3.org/", "")
+    assert "https://" not in html
 
 
 def test_measuring_what_was_trained_on_comes_with_a_warning(trained: Path, posts: Path, tmp_path: Path) -> None:

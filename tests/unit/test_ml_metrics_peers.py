@@ -73,3 +73,38 @@ def test_where_all_labels_are_alike_there_is_nothing_to_tell_apart() -> None:
     scores = np.array([0.1, 0.9], dtype=np.float32)
     assert metrics.roc_auc(scores, np.ones(2, dtype=np.float32)) == 0.5
     assert metrics.roc_auc(scores, np.zeros(2, dtype=np.float32)) == 0.5
+
+
+@pytest.mark.parametrize(("seed", "posts", "digits"), CASES)
+def test_the_roc_curve_is_that_of_scikit_learn_and_encloses_its_area(seed: int, posts: int, digits: int) -> None:
+    probabilities, labels, _ = made(seed, posts, digits)
+    for topic in range(labels.shape[1]):
+        false, true = metrics.roc_curve(probabilities[:, topic], labels[:, topic])
+        expected = peers.roc_curve(labels[:, topic], probabilities[:, topic], drop_intermediate=False)
+        assert false == pytest.approx(expected[0])
+        assert true == pytest.approx(expected[1])
+        assert np.trapezoid(true, false) == pytest.approx(metrics.roc_auc(probabilities[:, topic], labels[:, topic]))
+
+
+def test_confusion_counts_each_label_of_a_post_and_posts_without_a_topic() -> None:
+    labels = np.array([[1, 0], [1, 1], [1, 0], [0, 0]], dtype=np.float32)
+    probabilities = np.array([[0.9, 0.9], [0.1, 0.8], [0.2, 0.3], [0.9, 0.9]], dtype=np.float32)
+    found = metrics.assigned_where_labelled(probabilities, labels, np.array([0.5, 0.5], dtype=np.float32))
+    assert found == pytest.approx(np.array([[1 / 3, 2 / 3, 1 / 3], [0, 1, 0]]))
+
+
+def test_the_bootstrap_covers_the_mean_and_draws_groups_whole() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((400, 1)) < 0.3).astype(np.float32)
+
+    def share(_: Floats, drawn: Floats, __: Floats) -> dict[str, float]:
+        return {"share": float(drawn.mean())}
+
+    alone = metrics.bootstrap(labels, labels, labels[0], [str(row) for row in range(400)], share)["share"]
+    # The standard error of a share is sqrt(p (1 - p) / n); the range is 2 x 1.96 of it wide.
+    width = 2 * 1.96 * np.sqrt(labels.mean() * (1 - labels.mean()) / 400)
+    assert alone[1] - alone[0] == pytest.approx(width, rel=0.25)
+    assert alone[0] < labels.mean() < alone[1]
+    four = np.repeat(labels[:100], 4, axis=0)
+    copies = metrics.bootstrap(four, four, four[0], [str(row // 4) for row in range(400)], share)["share"]
+    assert copies[1] - copies[0] > 1.6 * (alone[1] - alone[0])
