@@ -11,6 +11,7 @@ import click
 
 from cli.compare_command import compare
 from cli.data_commands import data
+from cli.explain_command import explain
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.models_command import models
 from cli.predict_command import predict
@@ -112,6 +113,7 @@ main.add_command(data)
 main.add_command(compare)
 main.add_command(tune)
 main.add_command(predict)
+main.add_command(explain)
 main.add_command(models)
 for command in MODEL_COMMANDS:
     main.add_command(command)
