@@ -38,9 +38,9 @@ VALIDATION = "validation.json"
 MANIFEST = "MANIFEST"
 REQUIRED = (WEIGHTS, CONFIG, TOKENIZER, SETTINGS, CARD)
 
-FORMAT = 2
-# Folders of format 1 have all weights in float16.
-READABLE = (1, FORMAT)
+FORMAT = 3
+# Folders of format 1 have all weights in float16; those before 3 calibrate each topic by itself.
+READABLE = (1, 2, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read(path: Path) -> ModelFolder:
     digests = verify(path)
     settings = _read_json(path / SETTINGS)
     if settings.get("format") not in READABLE:
-        known = " and ".join(map(str, READABLE))
+        known = ", ".join(map(str, READABLE))
         raise ModelError(f"{path} has format {settings.get('format')!r}; this version of Rubrika reads {known}.")
     try:
         topics = tuple(
@@ -115,6 +115,7 @@ def read(path: Path) -> ModelFolder:
         calibration = Calibration(
             slope=np.array([one["slope"] for one in platt], dtype=np.float32),
             intercept=np.array([one["intercept"] for one in platt], dtype=np.float32),
+            rivalry=np.array([one.get("rivalry", 0.0) for one in platt], dtype=np.float32),
             threshold=np.array([topic.threshold for topic in topics], dtype=np.float32),
         )
         sha256 = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()

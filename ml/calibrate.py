@@ -1,12 +1,15 @@
 """From logits to probabilities that mean what they say, and a threshold per topic.
 
-Calibration is Platt's (1999): `sigmoid(slope * logit + intercept)`, fitted by Newton's method with his smoothed
-targets. The threshold of a topic is the one with the best F1. Both are chosen on validation posts, so figures measured
-on the same posts flatter; `cross_fit` gives honest ones.
+Calibration is Platt's (1999) with one more term: `sigmoid(slope * logit + rivalry * rivals + intercept)`, fitted by
+Newton's method with his smoothed targets. `rivals` is how strong the other topics and "none" are together, the
+logarithm of the sum of their exponentials. Most posts have one topic at most, so what speaks for another speaks against
+this one; sigmoids that know nothing of each other cannot say so, and a softmax could not say that a post has two
+topics. How much the others count is learnt for each topic. The threshold of a topic is the one with the best F1.
+All is chosen on validation posts, so figures measured on the same posts flatter; `cross_fit` gives honest ones.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,9 @@ Floats = npt.NDArray[np.float32]
 SLOPE_RANGE = (0.05, 20.0)
 THRESHOLD_RANGE = (0.02, 0.98)
 
+# Of the ridge that draws the rivalry to 0: a few posts must not invent one.
+RIDGE = 1.0
+
 F1_SLACK = 0.005
 
 # So many posts of a topic give its own threshold the same weight as the common one. Cross-fitted on the 562 validation
@@ -26,15 +32,16 @@ COMMON_WEIGHT = 200.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """Platt's parameters and the threshold of each topic; three float32 arrays (topics,)."""
+    """Parameters and threshold of each topic; four float32 arrays (topics,)."""
 
     slope: Floats
     intercept: Floats
+    rivalry: Floats
     threshold: Floats
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return calibrated probabilities, float32 (n, topics), for logits of that shape."""
-        return sigmoid(logits * self.slope + self.intercept)
+        return sigmoid(logits * self.slope + rivals(logits) * self.rivalry + self.intercept)
 
 
 def sigmoid(values: Floats) -> Floats:
@@ -42,31 +49,49 @@ def sigmoid(values: Floats) -> Floats:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values.astype(np.float64))), dtype=np.float32)
 
 
-def platt(logits: Floats, labels: Floats, steps: int = 50) -> tuple[float, float]:
-    """Return (slope, intercept) of one topic for float arrays (n,); (1, 0) where all labels are alike."""
+def rivals(logits: Floats) -> Floats:
+    """Return for each topic the logarithm of 1 plus the summed exponentials of the other logits, float32 as they are."""
+    result = np.zeros(logits.shape, dtype=np.float32)
+    # The 1 stands for "none of the topics", whose logit is 0.
+    everything = np.concatenate([logits, np.zeros((len(logits), 1))], axis=1)
+    for topic in range(logits.shape[1]):
+        others = np.delete(everything, topic, axis=1)
+        strongest = others.max(axis=1)
+        result[:, topic] = strongest + np.log(np.exp(others - strongest[:, None]).sum(axis=1))
+    return result
+
+
+def platt(logits: Floats, others: Floats, labels: Floats, steps: int = 50) -> tuple[float, float, float]:
+    """Return (slope, rivalry, intercept) of one topic for float arrays (n,); (1, 0, 0) where all labels are alike."""
     positive = float(labels.sum())
     negative = len(labels) - positive
     if positive == 0 or negative == 0:
-        return 1.0, 0.0
+        return 1.0, 0.0, 0.0
     targets = np.where(labels > 0.5, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    design = np.stack([logits.astype(np.float64), np.ones(len(logits))], axis=1)
-    parameters = np.array([1.0, 0.0])
-    loss = _cross_entropy(design @ parameters, targets)
+    design = np.stack([logits, others, np.ones(len(logits))], axis=1).astype(np.float64)
+    ridge = np.array([0.0, RIDGE, 0.0])
+    parameters = np.array([1.0, 0.0, 0.0])
+
+    def loss_of(some: npt.NDArray[np.float64]) -> float:
+        return _cross_entropy(design @ some, targets) + float((ridge * some**2).sum()) / 2
+
+    loss = loss_of(parameters)
     for _ in range(steps):
         guess = 1 / (1 + np.exp(-np.clip(design @ parameters, -60, 60)))
-        gradient = design.T @ (guess - targets)
-        curvature = (design * (guess * (1 - guess))[:, None]).T @ design + 1e-6 * np.eye(2)
+        gradient = design.T @ (guess - targets) + ridge * parameters
+        curvature = (design * (guess * (1 - guess))[:, None]).T @ design + np.diag(ridge + 1e-6)
         step = np.linalg.solve(curvature, gradient)
         # Newton's step is halved until it helps: far from the optimum it can overshoot.
         scale = 1.0
-        while scale > 1e-6 and (after := _cross_entropy(design @ (parameters - scale * step), targets)) > loss:
+        while scale > 1e-6 and (after := loss_of(parameters - scale * step)) > loss:
             scale /= 2
         if scale <= 1e-6:
             break
         parameters, gain, loss = parameters - scale * step, loss - after, after
         if gain < 1e-12:
             break
-    return float(np.clip(parameters[0], *SLOPE_RANGE)), float(parameters[1])
+    slope, rivalry, intercept = parameters.tolist()
+    return float(np.clip(slope, *SLOPE_RANGE)), rivalry, intercept
 
 
 def best_threshold(probabilities: Floats, labels: Floats) -> float:
@@ -92,10 +117,11 @@ def best_threshold(probabilities: Floats, labels: Floats) -> float:
 
 def fit(logits: Floats, labels: Floats) -> Calibration:
     """Fit calibration and thresholds for arrays (n, topics)."""
-    topics = labels.shape[1]
-    pairs = np.array([platt(logits[:, topic], labels[:, topic]) for topic in range(topics)], dtype=np.float32)
-    slope, intercept = pairs[:, 0], pairs[:, 1]
-    return Calibration(slope, intercept, thresholds(sigmoid(logits * slope + intercept), labels))
+    topics, others = range(labels.shape[1]), rivals(logits)
+    found = [platt(logits[:, topic], others[:, topic], labels[:, topic]) for topic in topics]
+    slope, rivalry, intercept = np.array(found, dtype=np.float32).T
+    fitted = Calibration(slope, intercept, rivalry, np.zeros_like(slope))
+    return replace(fitted, threshold=thresholds(fitted.probabilities(logits), labels))
 
 
 def thresholds(probabilities: Floats, labels: Floats) -> Floats:

@@ -97,10 +97,19 @@ def settings(run: Run) -> dict[str, Any]:
             "name": topic.name,
             "name_en": topic.name_en,
             "threshold": round(float(threshold), 6),
-            "calibration": {"slope": round(float(slope), 6), "intercept": round(float(intercept), 6)},
+            "calibration": {
+                "slope": round(float(slope), 6),
+                "rivalry": round(float(rivalry), 6),
+                "intercept": round(float(intercept), 6),
+            },
         }
-        for topic, threshold, slope, intercept in zip(
-            run.topics, calibration.threshold, calibration.slope, calibration.intercept, strict=True
+        for topic, threshold, slope, rivalry, intercept in zip(
+            run.topics,
+            calibration.threshold,
+            calibration.slope,
+            calibration.rivalry,
+            calibration.intercept,
+            strict=True,
         )
     ]
     return {
@@ -161,7 +170,7 @@ def card(run: Run) -> dict[str, Any]:
             "held_out": len(run.none_validation),
             "share_with_a_topic": None if figures.off_topic is None else round(figures.off_topic, 4),
         },
-        "calibration": "Platt scaling per topic, fitted on the validation posts",
+        "calibration": "Platt scaling per topic, with a term for the other topics, fitted on the validation posts",
         "thresholds": "per topic, the best F1 on the validation posts, drawn towards the best common threshold",
         "limits": list(LIMITS),
     }

@@ -66,11 +66,13 @@ class Predictions:
         probabilities: float32 (n, topics), calibrated; NaN in the rows of `failures`.
         truncated: bool (n,), whether the end of the post was left out.
         failures: for posts that failed alone, the row and the reason.
+        logits: float32 (n, topics), what the network said before it was calibrated; NaN in the rows of `failures`.
     """
 
     probabilities: npt.NDArray[np.float32]
     truncated: npt.NDArray[np.bool_]
     failures: Mapping[int, str]
+    logits: npt.NDArray[np.float32]
 
 
 class Classifier:
@@ -169,12 +171,12 @@ class Classifier:
                 logits[batch] = self._run(prepared.ids, batch)
             except Exception:
                 failed |= self._run_singly(prepared.ids, batch, logits)
-        probabilities = np.full((prepared.rows, len(self.info.topics)), np.nan, dtype=np.float32)
+        of_rows = np.full((prepared.rows, len(self.info.topics)), np.nan, dtype=np.float32)
         readable = prepared.text_of >= 0
-        probabilities[readable] = self._calibration.probabilities(logits)[prepared.text_of[readable]]
+        of_rows[readable] = logits[prepared.text_of[readable]]
         failures = dict(prepared.failures)
         failures |= {row: failed[text] for row, text in enumerate(prepared.text_of.tolist()) if text in failed}
-        return Predictions(probabilities, prepared.truncated, failures)
+        return Predictions(self._calibration.probabilities(of_rows), prepared.truncated, failures, of_rows)
 
     def predict(self, posts: Sequence[Post]) -> Predictions:
         """Prepare and compute."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import artifact, calibrate, data, metrics
-from ml.classifier import Classifier
+from ml.classifier import Classifier, Predictions
 from ml.crops import crop
 from ml.errors import DataError
 from ml.posts import Post, compose
@@ -149,7 +149,8 @@ def evaluate(
     held = read_held(folder)
     posts, split, warnings = _choose(posts, held, split, data_folder)
     thresholds = np.array([topic.threshold for topic in classifier.info.topics], dtype=np.float32)
-    probabilities = _probabilities(classifier, posts.posts)
+    answers = _predictions(classifier, posts.posts)
+    probabilities = answers.probabilities
     rng = np.random.default_rng(CROP_SEED)
     crops = _probabilities(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts])
     off_topic = _counter_examples(held, none_file, none_categories, split, warnings)
@@ -162,7 +163,7 @@ def evaluate(
         figures=metrics.full_summary(probabilities, labels, thresholds),
         intervals=metrics.bootstrap(probabilities, labels, thresholds, posts.groups, metrics.full_summary),
         topics=_per_topic(posts, probabilities, thresholds),
-        cross_fitted=_cross_fitted(probabilities, posts.labels) if split == "validation" else None,
+        cross_fitted=_cross_fitted(answers.logits, posts.labels) if split == "validation" else None,
         crops=metrics.full_summary(crops, labels, thresholds),
         by_length=_slices([_length(post) for post in posts.posts], probabilities, labels, thresholds, LENGTHS),
         by_field=_slices([_fields(post) for post in posts.posts], probabilities, labels, thresholds),
@@ -323,16 +324,18 @@ def _doubtful(posts: data.Dataset, probabilities: Floats, thresholds: Floats) ->
     )
 
 
-def _cross_fitted(probabilities: Floats, labels: Floats) -> dict[str, tuple[float, float]]:
-    # Shipped calibration is affine in the logits, so fitting anew on its own logits forgets what it learnt from them.
-    safe = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    logits = np.log(safe / (1 - safe)).astype(np.float32)
+def _cross_fitted(logits: Floats, labels: Floats) -> dict[str, tuple[float, float]]:
+    # What the network says before calibration knows nothing of these posts.
     return calibrate.cross_fit(logits, labels, metrics.full_summary, CROSS_FIT_REPEATS, seed=CROP_SEED)
 
 
 def _probabilities(classifier: Classifier, posts: Sequence[Post]) -> Floats:
+    return _predictions(classifier, posts).probabilities
+
+
+def _predictions(classifier: Classifier, posts: Sequence[Post]) -> Predictions:
     predictions = classifier.predict(posts)
     if predictions.failures:
         row, reason = next(iter(predictions.failures.items()))
         raise DataError(f"{len(predictions.failures)} posts failed, the first of them at {row}: {reason}")
-    return predictions.probabilities
+    return predictions

@@ -72,10 +72,12 @@ class FakeClassifier:
             if self._seconds:
                 self._pause.wait(self._seconds * len(posts[start : start + BATCH]))
         probabilities = np.array([[expected(post.doc_text), 0.25] for post in posts], dtype=np.float32)
+        probabilities = probabilities.reshape(len(posts), len(TOPICS))
         return Predictions(
-            probabilities=probabilities.reshape(len(posts), len(TOPICS)),
+            probabilities=probabilities,
             truncated=np.zeros(len(posts), dtype=bool),
             failures=failures,
+            logits=np.log(probabilities / (1 - probabilities)),
         )
 
 

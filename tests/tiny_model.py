@@ -34,7 +34,13 @@ def make_tiny_model(folder: Path, *, seed: int = 0, max_tokens: int = 32, poolin
     artifact.write_json(folder / artifact.CONFIG, config)
     tokenizer.save(str(folder / artifact.TOKENIZER))
     topics = [
-        {"id": topic, "name": ru, "name_en": en, "threshold": 0.5, "calibration": {"slope": 1.0, "intercept": 0.0}}
+        {
+            "id": topic,
+            "name": ru,
+            "name_en": en,
+            "threshold": 0.5,
+            "calibration": {"slope": 1.0, "rivalry": 0.0, "intercept": 0.0},
+        }
         for topic, (ru, en) in DEFAULT_NAMES.items()
     ]
     settings = {"name": "tiny", "version": "0.0.1", "topics": topics, "pooling": pooling, "max_tokens": max_tokens}

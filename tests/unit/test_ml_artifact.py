@@ -1,6 +1,7 @@
 """A model folder is read whole or refused in a sentence."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         artifact.read(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 3}', '{"format": 2, "topics": [{}]}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 3}', '{"format": 4}', '{"format": 3, "topics": [{}]}'])
 def test_damaged_settings_are_refused_even_with_a_fitting_manifest(tmp_path: Path, content: str) -> None:
     path = make_tiny_model(tmp_path / "model")
     (path / artifact.SETTINGS).write_text(content, encoding="utf-8")
@@ -104,6 +105,22 @@ def test_probabilities_follow_the_calibration_of_each_topic() -> None:
     calibration = Calibration(
         slope=np.array([1, 2], dtype=np.float32),
         intercept=np.array([0, -2], dtype=np.float32),
+        rivalry=np.array([0, 0], dtype=np.float32),
         threshold=np.array([0.5, 0.5], dtype=np.float32),
     )
-    assert calibration.probabilities(np.array([[0, 1]], dtype=np.float32)).tolist() == [[0.5, 0.5]]
+    logits = np.array([[0, 1]], dtype=np.float32)
+    assert calibration.probabilities(logits).tolist() == [[0.5, 0.5]]
+    # The rival of the second topic is the first, and none: both have the logit 0.
+    rivalling = replace(calibration, rivalry=np.array([0, -1 / np.log(2)], dtype=np.float32))
+    assert rivalling.probabilities(logits) == pytest.approx(np.array([[0.5, 1 / (1 + np.e)]]))
+
+
+def test_a_folder_whose_topics_know_nothing_of_each_other_can_still_be_read(tmp_path: Path) -> None:
+    path = make_tiny_model(tmp_path / "model")
+    settings = json.loads((path / artifact.SETTINGS).read_text(encoding="utf-8"))
+    settings["format"] = 2
+    for topic in settings["topics"]:
+        del topic["calibration"]["rivalry"]
+    artifact.write_json(path / artifact.SETTINGS, settings)
+    artifact.write_manifest(path)
+    assert artifact.read(path).calibration.rivalry.tolist() == [0.0] * 6

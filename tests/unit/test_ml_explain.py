@@ -31,7 +31,8 @@ class Linear:
     def compute(self, asked: "Asked", _between_batches: object = None) -> Predictions:
         sums = np.array([[sum(WEIGHTS.get(w.strip(",!"), 0) for w in one[:LONGEST])] for one in asked.words])
         failures = {row: "broken" for row, one in enumerate(asked.words) if "сломай" in one}
-        return Predictions((1 / (1 + np.exp(-sums))).astype(np.float32), asked.truncated, failures)
+        probabilities, logits = (1 / (1 + np.exp(-sums))).astype(np.float32), sums.astype(np.float32)
+        return Predictions(probabilities, asked.truncated, failures, logits)
 
 
 class Asked:

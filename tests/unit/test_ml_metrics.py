@@ -73,22 +73,46 @@ def test_platt_finds_the_parameters_that_made_the_labels() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, 20_000).astype(np.float32)
     labels = (rng.random(20_000) < calibrate.sigmoid(0.5 * logits - 1)).astype(np.float32)
-    slope, intercept = calibrate.platt(logits, labels)
+    slope, rivalry, intercept = calibrate.platt(logits, rng.normal(0, 1, 20_000).astype(np.float32), labels)
     assert slope == pytest.approx(0.5, abs=0.03)
+    assert rivalry == pytest.approx(0.0, abs=0.06)
     assert intercept == pytest.approx(-1.0, abs=0.06)
+
+
+def test_rivals_are_the_other_topics_and_none() -> None:
+    logits = np.array([[0, 1, 2], [-50, -50, 80]], dtype=np.float32)
+    expected = [
+        [np.log(1 + np.e + np.e**2), np.log(2 + np.e**2), np.log(2 + np.e)],
+        [80.0, 80.0, 0.0],
+    ]
+    assert calibrate.rivals(logits) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_what_speaks_for_another_topic_speaks_against_this_one_where_posts_have_one_topic() -> None:
+    # Posts of one topic each, drawn by a softmax: independent sigmoids cannot say what the other topics take away.
+    rng = np.random.default_rng(3)
+    logits = rng.normal(-1, 2, (6000, 4)).astype(np.float32)
+    chances = np.exp(np.concatenate([logits, np.zeros((6000, 1))], axis=1))
+    chances /= chances.sum(axis=1, keepdims=True)
+    drawn = (rng.random((6000, 1)) > chances.cumsum(axis=1)).sum(axis=1)
+    labels = (drawn[:, None] == np.arange(4)).astype(np.float32)
+    fitted = calibrate.fit(logits[:3000], labels[:3000])
+    assert fitted.rivalry == pytest.approx(np.full(4, -1.0), abs=0.2)
+    assert fitted.slope == pytest.approx(np.full(4, 1.0), abs=0.2)
+    assert fitted.probabilities(logits[3000:]) == pytest.approx(chances[3000:, :4], abs=0.1)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_platt_leaves_a_topic_alone_that_teaches_nothing(label: float) -> None:
-    assert calibrate.platt(np.array([1, 2], dtype=np.float32), np.full(2, label, dtype=np.float32)) == (1.0, 0.0)
+    logits = np.array([1, 2], dtype=np.float32)
+    assert calibrate.platt(logits, logits, np.full(2, label, dtype=np.float32)) == (1.0, 0.0, 0.0)
 
 
 def test_platt_stays_finite_where_labels_are_separable() -> None:
-    slope, intercept = calibrate.platt(
-        np.array([-30, -20, 20, 30], dtype=np.float32), np.array([0, 0, 1, 1], dtype=np.float32)
-    )
+    logits = np.array([-30, -20, 20, 30], dtype=np.float32)
+    slope, rivalry, intercept = calibrate.platt(logits, -logits, np.array([0, 0, 1, 1], dtype=np.float32))
     assert calibrate.SLOPE_RANGE[0] <= slope <= calibrate.SLOPE_RANGE[1]
-    assert np.isfinite(intercept)
+    assert np.isfinite([rivalry, intercept]).all()
 
 
 def test_the_best_threshold_by_hand() -> None:
