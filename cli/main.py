@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from cli.calibrate_command import calibrate
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
@@ -112,6 +113,7 @@ main.add_command(up)
 main.add_command(data)
 main.add_command(compare)
 main.add_command(tune)
+main.add_command(calibrate)
 main.add_command(predict)
 main.add_command(explain)
 main.add_command(models)

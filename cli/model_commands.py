@@ -38,9 +38,32 @@ _none_options = (
 )
 
 
+_measuring_options = (
+    click.option(
+        "--split",
+        type=click.Choice(["auto", "validation", "all"]),
+        default="auto",
+        show_default=True,
+        help="auto: the posts that training held back, where the data is the same as then; else all.",
+    ),
+    click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto"),
+    click.option("--arithmetic", type=click.Choice(["auto", "float", "int8"]), default="auto", show_default=True),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all."),
+    click.option("--cache-dir", type=FOLDER, help="Where graphs are kept between starts."),
+)
+
+
 def with_none_options(command: Any) -> Any:
     """Add the options for counter-examples to a command."""
     for option in reversed(_none_options):
+        command = option(command)
+    return command
+
+
+def with_measuring_options(command: Any) -> Any:
+    """Add the options that say which posts a model is measured on, and what runs it."""
+    for option in reversed(_measuring_options):
         command = option(command)
     return command
 
@@ -207,20 +230,9 @@ def train(
 @click.command()
 @click.argument("model_dir", type=FOLDER)
 @click.argument("data_dir", type=FOLDER)
-@click.option(
-    "--split",
-    type=click.Choice(["auto", "validation", "all"]),
-    default="auto",
-    show_default=True,
-    help="auto: the posts that training held back, where the data is the same as then; else all.",
-)
 @click.option("--json", "json_file", type=FILE, help="Write the figures to this file too.")
 @click.option("--html", "html_file", type=FILE, help="Write a report with curves and the worst errors, texts included.")
-@click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto")
-@click.option("--arithmetic", type=click.Choice(["auto", "float", "int8"]), default="auto", show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all.")
-@click.option("--cache-dir", type=FOLDER, help="Where graphs are kept between starts.")
+@with_measuring_options
 @with_none_options
 def evaluate(
     model_dir: Path,

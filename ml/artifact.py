@@ -35,6 +35,7 @@ TOKENIZER = "tokenizer.json"
 SETTINGS = "rubrika.json"
 CARD = "card.json"
 VALIDATION = "validation.json"
+README = "README.md"
 MANIFEST = "MANIFEST"
 REQUIRED = (WEIGHTS, CONFIG, TOKENIZER, SETTINGS, CARD)
 

@@ -8,7 +8,7 @@ topics. How much the others count is learnt for each topic. The threshold of a t
 All is chosen on validation posts, so figures measured on the same posts flatter; `cross_fit` gives honest ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,7 +50,7 @@ def sigmoid(values: Floats) -> Floats:
 
 
 def rivals(logits: Floats) -> Floats:
-    """Return for each topic the logarithm of 1 plus the summed exponentials of the other logits, float32 as they are."""
+    """Return for each topic the logarithm of 1 plus the summed exponentials of the others, float32 (n, topics)."""
     result = np.zeros(logits.shape, dtype=np.float32)
     # The 1 stands for "none of the topics", whose logit is 0.
     everything = np.concatenate([logits, np.zeros((len(logits), 1))], axis=1)
@@ -61,25 +61,41 @@ def rivals(logits: Floats) -> Floats:
     return result
 
 
-def platt(logits: Floats, others: Floats, labels: Floats, steps: int = 50) -> tuple[float, float, float]:
+def platt(logits: Floats, others: Floats, labels: Floats) -> tuple[float, float, float]:
     """Return (slope, rivalry, intercept) of one topic for float arrays (n,); (1, 0, 0) where all labels are alike."""
     positive = float(labels.sum())
     negative = len(labels) - positive
     if positive == 0 or negative == 0:
         return 1.0, 0.0, 0.0
     targets = np.where(labels > 0.5, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    design = np.stack([logits, others, np.ones(len(logits))], axis=1).astype(np.float64)
-    ridge = np.array([0.0, RIDGE, 0.0])
-    parameters = np.array([1.0, 0.0, 0.0])
+    columns = np.stack([logits, others, np.ones(len(logits))], axis=1).astype(np.float64)
+    slope, rivalry, intercept = _newton(columns, np.zeros(len(logits)), targets, [1.0, 0.0, 0.0], [0.0, RIDGE, 0.0])
+    kept = float(np.clip(slope, *SLOPE_RANGE))
+    if kept != slope:
+        # The others were fitted to a slope that is not taken.
+        rivalry, intercept = _newton(columns[:, 1:], kept * columns[:, 0], targets, [0.0, 0.0], [RIDGE, 0.0])
+    return kept, rivalry, intercept
+
+
+def _newton(
+    design: npt.NDArray[np.float64],
+    offset: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.float64],
+    start: Sequence[float],
+    ridge: Sequence[float],
+    steps: int = 50,
+) -> list[float]:
+    """Return the parameters (k,) with which `sigmoid(design @ parameters + offset)` fits targets (n,) best."""
+    parameters, penalty = np.array(start), np.array(ridge)
 
     def loss_of(some: npt.NDArray[np.float64]) -> float:
-        return _cross_entropy(design @ some, targets) + float((ridge * some**2).sum()) / 2
+        return _cross_entropy(design @ some + offset, targets) + float((penalty * some**2).sum()) / 2
 
     loss = loss_of(parameters)
     for _ in range(steps):
-        guess = 1 / (1 + np.exp(-np.clip(design @ parameters, -60, 60)))
-        gradient = design.T @ (guess - targets) + ridge * parameters
-        curvature = (design * (guess * (1 - guess))[:, None]).T @ design + np.diag(ridge + 1e-6)
+        guess = 1 / (1 + np.exp(-np.clip(design @ parameters + offset, -60, 60)))
+        gradient = design.T @ (guess - targets) + penalty * parameters
+        curvature = (design * (guess * (1 - guess))[:, None]).T @ design + np.diag(penalty + 1e-6)
         step = np.linalg.solve(curvature, gradient)
         # Newton's step is halved until it helps: far from the optimum it can overshoot.
         scale = 1.0
@@ -90,8 +106,7 @@ def platt(logits: Floats, others: Floats, labels: Floats, steps: int = 50) -> tu
         parameters, gain, loss = parameters - scale * step, loss - after, after
         if gain < 1e-12:
             break
-    slope, rivalry, intercept = parameters.tolist()
-    return float(np.clip(slope, *SLOPE_RANGE)), rivalry, intercept
+    return [float(one) for one in parameters]
 
 
 def best_threshold(probabilities: Floats, labels: Floats) -> float:

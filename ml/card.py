@@ -1,6 +1,7 @@
 """Write a trained network down: the model folder with its card, for programs and for people."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,21 +82,39 @@ def write_model(out: Path, net: "TopicNetwork", tokenizer: str, run: Run) -> Non
         weights.write(draft / artifact.WEIGHTS, values)
         artifact.write_json(draft / artifact.CONFIG, config)
         (draft / artifact.TOKENIZER).write_text(tokenizer, encoding="utf-8")
-        artifact.write_json(draft / artifact.SETTINGS, settings(run))
         artifact.write_json(draft / artifact.VALIDATION, validation(run))
-        content = card(run)
-        artifact.write_json(draft / artifact.CARD, content)
-        (draft / "README.md").write_text(readme(run, content), encoding="utf-8")
+        write_description(draft, settings(run), card(run))
+
+
+def write_description(folder: Path, settings: dict[str, Any], content: dict[str, Any]) -> None:
+    """Write `rubrika.json`, `card.json` and the card for people into a model folder."""
+    artifact.write_json(folder / artifact.SETTINGS, settings)
+    artifact.write_json(folder / artifact.CARD, content)
+    (folder / artifact.README).write_text(readme(settings, content), encoding="utf-8")
 
 
 def settings(run: Run) -> dict[str, Any]:
     """Return the content of `rubrika.json`."""
-    calibration = run.calibration
-    topics = [
+    return {
+        "format": artifact.FORMAT,
+        "name": run.options.name,
+        "version": run.options.version,
+        "topics": [
+            {"id": topic.id, "name": topic.name, "name_en": topic.name_en, **numbers}
+            for topic, numbers in zip(run.topics, calibrated(run.calibration), strict=True)
+        ],
+        "pooling": run.options.pooling,
+        "max_tokens": run.max_tokens,
+        "prefix": run.options.prefix,
+        "cleaning": list(Cleaning.parse(run.options.clean).names),
+        "fields": run.options.fields,
+    }
+
+
+def calibrated(calibration: Calibration) -> list[dict[str, Any]]:
+    """Return what `rubrika.json` says of the threshold and the calibration of each topic."""
+    return [
         {
-            "id": topic.id,
-            "name": topic.name,
-            "name_en": topic.name_en,
             "threshold": round(float(threshold), 6),
             "calibration": {
                 "slope": round(float(slope), 6),
@@ -103,26 +122,10 @@ def settings(run: Run) -> dict[str, Any]:
                 "intercept": round(float(intercept), 6),
             },
         }
-        for topic, threshold, slope, rivalry, intercept in zip(
-            run.topics,
-            calibration.threshold,
-            calibration.slope,
-            calibration.rivalry,
-            calibration.intercept,
-            strict=True,
+        for threshold, slope, rivalry, intercept in zip(
+            calibration.threshold, calibration.slope, calibration.rivalry, calibration.intercept, strict=True
         )
     ]
-    return {
-        "format": artifact.FORMAT,
-        "name": run.options.name,
-        "version": run.options.version,
-        "topics": topics,
-        "pooling": run.options.pooling,
-        "max_tokens": run.max_tokens,
-        "prefix": run.options.prefix,
-        "cleaning": list(Cleaning.parse(run.options.clean).names),
-        "fields": run.options.fields,
-    }
 
 
 def validation(run: Run) -> dict[str, Any]:
@@ -138,7 +141,6 @@ def card(run: Run) -> dict[str, Any]:
     base_name = base_name or (Path(base).resolve().name if Path(base).is_dir() else base)
     for machine in ("device", "threads", "name", "version"):
         options.pop(machine)
-    figures = run.figures
     return {
         "base": base_name,
         "base_licence": options.pop("base_licence") or "not stated",
@@ -151,8 +153,22 @@ def card(run: Run) -> dict[str, Any]:
             "validation": len(run.validation),
         },
         "training": options,
-        "minutes": round(figures.minutes, 1),
+        "minutes": round(run.figures.minutes, 1),
         "seeds_run": 1,
+        **measured(run.figures, [topic.id for topic in run.topics], len(run.none_validation)),
+        "limits": list(LIMITS),
+    }
+
+
+def measured(figures: Figures, topics: Sequence[str], none_posts: int) -> dict[str, Any]:
+    """Return what a card says of the figures of a model.
+
+    Args:
+        figures: what was measured.
+        topics: ids, in label order.
+        none_posts: number of the counter-examples that it was measured on.
+    """
+    return {
         "validation": {
             "method": "cross-fitted: calibration and thresholds from one random half of the validation posts, figures "
             "from the other, both ways, repeated; mean and standard deviation over the repetitions",
@@ -161,44 +177,45 @@ def card(run: Run) -> dict[str, Any]:
         "per_topic": {
             "method": "at the shipped thresholds, which were chosen on these same posts: flattering",
             **{
-                topic.id: dict(zip(("precision", "recall", "f1"), (round(float(v), 4) for v in row), strict=True))
-                for topic, row in zip(run.topics, figures.per_topic, strict=True)
+                topic: dict(zip(("precision", "recall", "f1"), (round(float(v), 4) for v in row), strict=True))
+                for topic, row in zip(topics, figures.per_topic, strict=True)
             },
         },
         "crops_of_2_to_30_words": {name: round(value, 4) for name, value in figures.crops.items()},
         "off_topic": {
-            "held_out": len(run.none_validation),
+            "held_out": none_posts,
             "share_with_a_topic": None if figures.off_topic is None else round(figures.off_topic, 4),
         },
-        "calibration": "Platt scaling per topic, with a term for the other topics, fitted on the validation posts",
+        "calibration": "Platt scaling per topic with a term for the other topics, fitted on the validation posts",
         "thresholds": "per topic, the best F1 on the validation posts, drawn towards the best common threshold",
-        "limits": list(LIMITS),
     }
 
 
-def readme(run: Run, content: dict[str, Any]) -> str:
-    """Return the model card for people, in Markdown."""
-    honest = run.figures.honest
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {mean:.3f} | {std:.3f} |" for name, (mean, std) in honest.items())
-    topics = "\n".join(
-        f"| `{topic.id}` | {topic.name} / {topic.name_en} | {threshold:.3f} | "
-        + " | ".join(f"{value:.3f}" for value in row)
-        + " |"
-        for topic, threshold, row in zip(run.topics, run.calibration.threshold, run.figures.per_topic, strict=True)
+def readme(settings: dict[str, Any], content: dict[str, Any]) -> str:
+    """Return the model card for people, in Markdown, from the contents of `rubrika.json` and `card.json`."""
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {one['mean']:.3f} | {one['spread']:.3f} |"
+        for name, one in content["validation"]["figures"].items()
     )
-    crops = run.figures.crops
-    off = run.figures.off_topic
+    topics = "\n".join(
+        f"| `{topic['id']}` | {topic['name']} / {topic['name_en']} | {topic['threshold']:.3f} | "
+        + " | ".join(f"{content['per_topic'][topic['id']][figure]:.3f}" for figure in ("precision", "recall", "f1"))
+        + " |"
+        for topic in settings["topics"]
+    )
+    crops, off = content["crops_of_2_to_30_words"], content["off_topic"]
     off_topic = (
         "It was trained without counter-examples."
-        if off is None
-        else f"Of {len(run.none_validation)} held-out texts that belong to none of the topics, {off:.1%} get one."
+        if off["share_with_a_topic"] is None
+        else f"Of {off['held_out']} held-out texts that belong to none of the topics, "
+        f"{off['share_with_a_topic']:.1%} get one."
     )
-    limits = "\n".join(f"- {limit}" for limit in LIMITS)
-    made = "\n".join(f"- {line}" for line in _how_it_was_made(run))
-    return f"""# {run.options.name} {run.options.version}
+    limits = "\n".join(f"- {limit}" for limit in content["limits"])
+    made = "\n".join(f"- {line}" for line in _how_it_was_made(settings, content))
+    return f"""# {settings["name"]} {settings["version"]}
 
 Topics of Russian social-media posts: for each topic the probability that a post belongs to it. A post may have several
-topics or none. Base: `{content["base"]}` ({content["base_licence"]}), fine-tuned with one sigmoid output per topic.
+topics or none. Base: `{content["base"]}` ({content["base_licence"]}), fine-tuned with one output per topic.
 
 ## How it was made
 {made}
@@ -225,17 +242,25 @@ Crops of 2 to 30 words of the validation posts, at the shipped thresholds: micro
 """
 
 
-def _how_it_was_made(run: Run) -> list[str]:
-    options = run.options
-    return [
-        f"{run.learn} distinct posts to learn from, {len(run.validation)} for validation, split by near-equal text; "
-        f"{run.none_learn} counter-examples. The SHA-256 of the posts is in `card.json`.",
-        f"Targets: {1 - options.teacher_weight:.1f} x label + {options.teacher_weight:.1f} x out-of-fold probability "
-        f"by {', '.join(options.teacher_names) or 'nobody'}.",
-        f"{options.epochs} epochs, at most {run.max_tokens} tokens, batch {options.batch}, "
-        f"learning rate {options.lr:g}, seed {options.seed}; {options.crop_share:g} crops of 2 to 30 "
-        f"words of each text in an epoch; a layer learns {options.layer_decay:g} times as fast as the one above.",
-        f"The logits are {1 - options.ngram_share:g} x the network's + {options.ngram_share:g} x those of logistic "
-        "regression on n-grams of one to three tokens, in the same graph.",
-        f"{run.figures.minutes:.0f} minutes. One seed was run: how much another would differ was not measured.",
+def _how_it_was_made(settings: dict[str, Any], content: dict[str, Any]) -> list[str]:
+    data, options = content["data"], content["training"]
+    lines = [
+        f"{data['learned_from']} distinct posts to learn from, {data['validation']} for validation, split by "
+        f"near-equal text; {data['counter_examples']} counter-examples. The SHA-256 of the posts is in `card.json`.",
+        f"Targets: {1 - options['teacher_weight']:.1f} x label + {options['teacher_weight']:.1f} x out-of-fold "
+        f"probability by {', '.join(options['teacher_names']) or 'nobody'}.",
+        f"{options['epochs']} epochs, at most {settings['max_tokens']} tokens, batch {options['batch']}, "
+        f"learning rate {options['lr']:g}, seed {options['seed']}; {options['crop_share']:g} crops of 2 to 30 "
+        f"words of each text in an epoch; a layer learns {options['layer_decay']:g} times as fast as the one above.",
+        f"The logits are {1 - options['ngram_share']:g} x the network's + {options['ngram_share']:g} x those of "
+        "logistic regression on n-grams of one to three tokens, in the same graph.",
+        f"Calibration: {content['calibration']}.",
+        f"{content['minutes']:.0f} minutes. One seed was run: how much another would differ was not measured.",
     ]
+    again = content.get("calibrated_again")
+    if again:
+        lines.append(
+            f"Calibration, thresholds and the figures below come from {again['posts']} "
+            + ("posts that its training held back." if again["held_back"] else "posts that were given later.")
+        )
+    return lines

@@ -133,11 +133,21 @@ def write_into_card(model: Path, found: Comparison) -> None:
                     shutil.copy(file, draft / file.name)
             card = json.loads((draft / artifact.CARD).read_text(encoding="utf-8"))
             artifact.write_json(draft / artifact.CARD, {**card, "comparison": told})
-            readme = draft / "README.md"
+            readme = draft / artifact.README
             before = readme.read_text(encoding="utf-8") if readme.exists() else ""
             readme.write_text(_with_section(before, section), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{model} cannot be written: {error.strerror}.") from error
+
+
+def with_section_of(readme: str, other: str) -> str:
+    """Return the card `readme` with what the card `other` tells of a comparison, if it does."""
+    start = other.find(BEGIN)
+    if start < 0:
+        return readme
+    end = other.find(END, start + len(BEGIN))
+    section = other[start:] if end < 0 else other[start:end]
+    return _with_section(readme, f"{section.rstrip()}\n")
 
 
 def _with_section(readme: str, section: str) -> str:

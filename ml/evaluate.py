@@ -145,25 +145,24 @@ def evaluate(
     Raises:
         DataError: the data is missing or malformed, has other topics, or none of the recorded validation posts.
     """
-    posts = _with_topics_of(classifier, data.read_folder(data_folder), data_folder)
-    held = read_held(folder)
-    posts, split, warnings = _choose(posts, held, split, data_folder)
+    chosen = choose(classifier, folder, data_folder, split)
+    posts = chosen.posts
     thresholds = np.array([topic.threshold for topic in classifier.info.topics], dtype=np.float32)
-    answers = _predictions(classifier, posts.posts)
+    answers = predictions(classifier, posts.posts)
     probabilities = answers.probabilities
     rng = np.random.default_rng(CROP_SEED)
     crops = _probabilities(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts])
-    off_topic = _counter_examples(held, none_file, none_categories, split, warnings)
+    off_topic = counter_examples(chosen, none_file, none_categories)
     strayed = _probabilities(classifier, off_topic) if off_topic else np.zeros((0, len(thresholds)), dtype=np.float32)
     labels = posts.labels
     return Report(
         posts=len(posts.posts),
-        split=split,
+        split=chosen.split,
         backend=classifier.backend,
         figures=metrics.full_summary(probabilities, labels, thresholds),
         intervals=metrics.bootstrap(probabilities, labels, thresholds, posts.groups, metrics.full_summary),
         topics=_per_topic(posts, probabilities, thresholds),
-        cross_fitted=_cross_fitted(answers.logits, posts.labels) if split == "validation" else None,
+        cross_fitted=_cross_fitted(answers.logits, posts.labels) if chosen.split == "validation" else None,
         crops=metrics.full_summary(crops, labels, thresholds),
         by_length=_slices([_length(post) for post in posts.posts], probabilities, labels, thresholds, LENGTHS),
         by_field=_slices([_fields(post) for post in posts.posts], probabilities, labels, thresholds),
@@ -175,8 +174,36 @@ def evaluate(
             topic.id: float((strayed[:, column] >= thresholds[column]).mean()) if off_topic else 0.0
             for column, topic in enumerate(classifier.info.topics)
         },
-        warnings=tuple(warnings),
+        warnings=tuple(chosen.warnings),
     )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The posts to measure with.
+
+    Attributes:
+        posts: with the topics in the order of the model.
+        split: `validation`: the model's training held them back; or `all`.
+        held: what the model folder records; None: nothing.
+        warnings: what a reader of figures must know; more may be added.
+    """
+
+    posts: data.Dataset
+    split: str
+    held: Held | None
+    warnings: list[str]
+
+
+def choose(classifier: Classifier, folder: Path, data_folder: Path, split: str) -> Chosen:
+    """Read `data_folder` and take what can be measured with `classifier`, loaded from the model folder `folder`.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    posts = _with_topics_of(classifier, data.read_folder(data_folder), data_folder)
+    held = read_held(folder)
+    return Chosen(*_choose(posts, held, split, data_folder))
 
 
 def read_held(folder: Path) -> Held | None:
@@ -219,7 +246,9 @@ def _with_topics_of(classifier: Classifier, posts: data.Dataset, folder: Path) -
     return data.Dataset(topics, posts.posts, np.ascontiguousarray(posts.labels[:, columns]), posts.groups)
 
 
-def _choose(posts: data.Dataset, held: Held | None, split: str, folder: Path) -> tuple[data.Dataset, str, list[str]]:
+def _choose(
+    posts: data.Dataset, held: Held | None, split: str, folder: Path
+) -> tuple[data.Dataset, str, Held | None, list[str]]:
     if split not in SPLITS:
         raise DataError(f"The split {split!r} is not known: it must be one of {', '.join(SPLITS)}.")
     same = held is not None and held.data_digest == posts.digest()
@@ -228,16 +257,18 @@ def _choose(posts: data.Dataset, held: Held | None, split: str, folder: Path) ->
         rows = [row for row, post in enumerate(posts.posts) if data.text_key(post) in keys]
         if not rows:
             raise DataError(f"{folder} has none of the posts that this model's training held back: use --split all.")
-        return posts.take(rows), "validation", []
+        return posts.take(rows), "validation", held, []
     if same:
         return (
             posts,
             "all",
+            held,
             ["Most of these posts were trained on: the figures measure memory. Use --split validation."],
         )
     return (
         posts,
         "all",
+        held,
         [
             "This is not the data that the model records as its own. Whether it was trained on any of these posts "
             "is not known; if it was, the figures measure memory."
@@ -245,17 +276,20 @@ def _choose(posts: data.Dataset, held: Held | None, split: str, folder: Path) ->
     )
 
 
-def _counter_examples(
-    held: Held | None, file: Path | None, categories: Sequence[str], split: str, warnings: list[str]
-) -> tuple[Post, ...]:
+def counter_examples(chosen: Chosen, file: Path | None, categories: Sequence[str]) -> tuple[Post, ...]:
+    """Return texts on none of the topics; beside validation posts only such as were held back with them.
+
+    Raises:
+        DataError: as `data.read_none`.
+    """
     if file is None:
         return ()
     found = data.read_none(file, categories)
-    unseen = tuple(post for post in found if held and data.text_key(post) in held.none)
-    if unseen and split == "validation":
+    unseen = tuple(post for post in found if chosen.held and data.text_key(post) in chosen.held.none)
+    if unseen and chosen.split == "validation":
         return unseen
     if unseen:
-        warnings.append("Some of the counter-examples were trained on.")
+        chosen.warnings.append("Some of the counter-examples were trained on.")
     return found
 
 
@@ -330,12 +364,17 @@ def _cross_fitted(logits: Floats, labels: Floats) -> dict[str, tuple[float, floa
 
 
 def _probabilities(classifier: Classifier, posts: Sequence[Post]) -> Floats:
-    return _predictions(classifier, posts).probabilities
+    return predictions(classifier, posts).probabilities
 
 
-def _predictions(classifier: Classifier, posts: Sequence[Post]) -> Predictions:
-    predictions = classifier.predict(posts)
-    if predictions.failures:
-        row, reason = next(iter(predictions.failures.items()))
-        raise DataError(f"{len(predictions.failures)} posts failed, the first of them at {row}: {reason}")
-    return predictions
+def predictions(classifier: Classifier, posts: Sequence[Post]) -> Predictions:
+    """Return what the model says of `posts`.
+
+    Raises:
+        DataError: it fails on one of them.
+    """
+    found = classifier.predict(posts)
+    if found.failures:
+        row, reason = next(iter(found.failures.items()))
+        raise DataError(f"{len(found.failures)} posts failed, the first of them at {row}: {reason}")
+    return found

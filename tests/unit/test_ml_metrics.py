@@ -79,6 +79,17 @@ def test_platt_finds_the_parameters_that_made_the_labels() -> None:
     assert intercept == pytest.approx(-1.0, abs=0.06)
 
 
+def test_a_slope_that_ran_away_leaves_the_share_of_the_topic_right() -> None:
+    # Logits that differ by less than a float32 can tell say nothing of a topic but how common it is.
+    logits = np.array([-3, -3.000001] * 50, dtype=np.float32)
+    labels = np.array([1, 0] * 30 + [0] * 40, dtype=np.float32)
+    slope, rivalry, intercept = calibrate.platt(logits, np.zeros_like(logits), labels)
+    probabilities = calibrate.sigmoid(slope * logits + intercept)
+    assert slope == calibrate.SLOPE_RANGE[1]
+    assert rivalry == 0.0
+    assert probabilities.mean() == pytest.approx(0.3, abs=0.02)
+
+
 def test_rivals_are_the_other_topics_and_none() -> None:
     logits = np.array([[0, 1, 2], [-50, -50, 80]], dtype=np.float32)
     expected = [

@@ -1,0 +1,105 @@
+"""Calibrate a model folder anew, and choose its thresholds anew, without training: on posts that it has not learnt.
+
+A probability speaks of posts like those that it was calibrated on. Where topics are rarer or commoner, or labels are
+meant otherwise, some hundreds of labelled posts of one's own put that right, in a minute and without torch.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ml import artifact, calibrate, card, compare_report, evaluate, metrics
+from ml.classifier import Classifier
+from ml.crops import crop
+from ml.errors import DataError
+from ml.posts import Post, compose
+
+LEAST_POSTS = 10
+"""Fewer posts with a topic, or without it, tell nothing of the topic's threshold."""
+
+Figures = dict[str, tuple[float, float]]
+
+
+def recalibrate(
+    classifier: Classifier,
+    folder: Path,
+    data_folder: Path,
+    out: Path,
+    version: str,
+    *,
+    split: str = "auto",
+    none_file: Path | None = None,
+    none_categories: Sequence[str] = (),
+) -> tuple[Figures, list[str]]:
+    """Write the model folder `out`: that of `classifier` with another calibration, other thresholds and figures.
+
+    Args:
+        classifier: loaded from `folder`.
+        folder: the model folder.
+        data_folder: a folder of CSV files, one per topic; where it is the data of the training, the posts that the
+            training held back are taken.
+        out: the model folder to write; it may be `folder` itself.
+        version: of the new model.
+        split: as for `ml.evaluate.evaluate`.
+        none_file, none_categories: counter-examples to measure with.
+
+    Returns:
+        Cross-fitted figures, each with mean and standard deviation over random halvings, and warnings.
+
+    Raises:
+        DataError: as `ml.evaluate.evaluate`; also if a topic has too few posts.
+        ModelError: `out` is something other than a model folder.
+    """
+    artifact.check_replaceable(out)
+    chosen = evaluate.choose(classifier, folder, data_folder, split)
+    posts, labels = chosen.posts, chosen.posts.labels
+    fewest = min(labels.sum(axis=0).min(), (1 - labels).sum(axis=0).min())
+    if fewest < LEAST_POSTS:
+        raise DataError(f"{data_folder} has a topic with fewer than {LEAST_POSTS} posts, or hardly a post without it.")
+    logits = evaluate.predictions(classifier, posts.posts).logits
+    calibration = calibrate.fit(logits, labels)
+    rng = np.random.default_rng(evaluate.CROP_SEED)
+    crops = evaluate.predictions(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts]).logits
+    none = evaluate.counter_examples(chosen, none_file, none_categories)
+    content = json.loads((folder / artifact.CARD).read_text(encoding="utf-8"))
+    figures = card.Figures(
+        honest=calibrate.cross_fit(logits, labels, metrics.summary, evaluate.CROSS_FIT_REPEATS, evaluate.CROP_SEED),
+        per_topic=metrics.precision_recall_f1(calibration.probabilities(logits), labels, calibration.threshold),
+        crops=metrics.summary(calibration.probabilities(crops), labels, calibration.threshold),
+        off_topic=metrics.off_topic_share(
+            calibration.probabilities(evaluate.predictions(classifier, none).logits), calibration.threshold
+        )
+        if none
+        else None,
+        minutes=float(content["minutes"]),
+    )
+    settings = json.loads((folder / artifact.SETTINGS).read_text(encoding="utf-8"))
+    settings |= {"format": artifact.FORMAT, "version": version}
+    for topic, numbers in zip(settings["topics"], card.calibrated(calibration), strict=True):
+        topic |= numbers
+    content |= card.measured(figures, [topic["id"] for topic in settings["topics"]], len(none))
+    content["calibrated_again"] = {
+        "posts": len(posts.posts),
+        "digest": posts.digest(),
+        "held_back": chosen.split == "validation",
+    }
+    _write(folder, out, settings, content)
+    return figures.honest, chosen.warnings
+
+
+def _write(folder: Path, out: Path, settings: dict[str, object], content: dict[str, object]) -> None:
+    try:
+        with artifact.replacing(out) as draft:
+            for file in folder.iterdir():
+                if file.is_file() and file.name != artifact.MANIFEST:
+                    shutil.copy(file, draft / file.name)
+            former = draft / artifact.README
+            told = former.read_text(encoding="utf-8") if former.exists() else ""
+            card.write_description(draft, settings, content)
+            written = former.read_text(encoding="utf-8")
+            former.write_text(compare_report.with_section_of(written, told), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {error.strerror}.") from error
