@@ -108,7 +108,9 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
     type=FOLDER,
     help="Folder for options, figures of each epoch and checkpoints; given again, a stopped run goes on.",
 )
-@click.option("--base", required=True, help="Encoder to start from: a folder, or a name on the model hub.")
+@click.option(
+    "--base", required=True, help="What to start from: an encoder, by folder or hub name, or a model folder of Rubrika."
+)
 @click.option("-o", "--out", type=FOLDER, help="Model folder to write.")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate instead of writing a model; needs --oof.")
 @click.option(
@@ -137,7 +139,7 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
 @click.option("--fields", type=click.Choice(["marked", "plain"]), default="marked", help="How fields become one text.")
 @click.option("--pooling", type=click.Choice(["mean", "cls", "pooler"]), default="mean", show_default=True)
 @click.option("--max-tokens", type=click.IntRange(8), default=256, show_default=True, help="Longest input.")
-@click.option("--epochs", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--epochs", type=click.IntRange(0), default=4, show_default=True, help="0: the network stays as it is.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate of the encoder.")
 @click.option(
@@ -150,6 +152,7 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
 @click.option(
     "--teacher-weight", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of teachers."
 )
+@click.option("--teacher-base", default="", help="Encoder that the teacher `frozen` asks; default: the base.")
 @click.option("--crop-share", type=click.FloatRange(0, 10), default=0.25, show_default=True, help="Crops per text.")
 @click.option(
     "--patience",
@@ -158,7 +161,10 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
     help="Stop after so many epochs without gain, take the best; 0: no.",
 )
 @click.option(
-    "--ngram-share", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the linear part."
+    "--ngram-share", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of the linear part."
+)
+@click.option(
+    "--ngram-crops", type=click.IntRange(0), default=16, show_default=True, help="Crops per text for the linear part."
 )
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")

@@ -61,6 +61,7 @@ class Run:
     validation: tuple[str, ...]
     none_validation: tuple[str, ...]
     figures: Figures
+    start: dict[str, Any] | None = None
 
 
 def write_model(out: Path, net: "TopicNetwork", tokenizer: str, run: Run) -> None:
@@ -139,7 +140,7 @@ def card(run: Run) -> dict[str, Any]:
     # Folders and machines are not part of what a model is; the base is named as the world knows it.
     base, base_name = options.pop("base"), options.pop("base_name")
     base_name = base_name or (Path(base).resolve().name if Path(base).is_dir() else base)
-    for machine in ("device", "threads", "name", "version"):
+    for machine in ("device", "threads", "name", "version", "teacher_base"):
         options.pop(machine)
     return {
         "base": base_name,
@@ -153,6 +154,8 @@ def card(run: Run) -> dict[str, Any]:
             "validation": len(run.validation),
         },
         "training": options,
+        # A model that started from another has a history.
+        "start": run.start,
         "minutes": round(run.figures.minutes, 1),
         "seeds_run": 1,
         **measured(run.figures, [topic.id for topic in run.topics], len(run.none_validation)),
@@ -211,7 +214,7 @@ def readme(settings: dict[str, Any], content: dict[str, Any]) -> str:
         f"{off['share_with_a_topic']:.1%} get one."
     )
     limits = "\n".join(f"- {limit}" for limit in content["limits"])
-    made = "\n".join(f"- {line}" for line in _how_it_was_made(settings, content))
+    made = "\n".join(f"- {line}" for line in _how_it_was_made(settings, content)).replace("-   ", "  - ")
     return f"""# {settings["name"]} {settings["version"]}
 
 Topics of Russian social-media posts: for each topic the probability that a post belongs to it. A post may have several
@@ -243,24 +246,42 @@ Crops of 2 to 30 words of the validation posts, at the shipped thresholds: micro
 
 
 def _how_it_was_made(settings: dict[str, Any], content: dict[str, Any]) -> list[str]:
-    data, options = content["data"], content["training"]
+    data = content["data"]
     lines = [
         f"{data['learned_from']} distinct posts to learn from, {data['validation']} for validation, split by "
         f"near-equal text; {data['counter_examples']} counter-examples. The SHA-256 of the posts is in `card.json`.",
-        f"Targets: {1 - options['teacher_weight']:.1f} x label + {options['teacher_weight']:.1f} x out-of-fold "
-        f"probability by {', '.join(options['teacher_names']) or 'nobody'}.",
-        f"{options['epochs']} epochs, at most {settings['max_tokens']} tokens, batch {options['batch']}, "
-        f"learning rate {options['lr']:g}, seed {options['seed']}; {options['crop_share']:g} crops of 2 to 30 "
-        f"words of each text in an epoch; a layer learns {options['layer_decay']:g} times as fast as the one above.",
-        f"The logits are {1 - options['ngram_share']:g} x the network's + {options['ngram_share']:g} x those of "
-        "logistic regression on n-grams of one to three tokens, in the same graph.",
+        *_training(content["training"], settings["max_tokens"]),
         f"Calibration: {content['calibration']}.",
         f"{content['minutes']:.0f} minutes. One seed was run: how much another would differ was not measured.",
     ]
+    start = content.get("start")
+    while start:
+        lines.append(f"It started from the network of {start['model']}, which was made like this:")
+        lines += [f"  {line}" for line in _training(start["training"], start["max_tokens"])]
+        start = start.get("start")
     again = content.get("calibrated_again")
     if again:
         lines.append(
             f"Calibration, thresholds and the figures below come from {again['posts']} "
             + ("posts that its training held back." if again["held_back"] else "posts that were given later.")
+        )
+    return lines
+
+
+def _training(options: dict[str, Any], max_tokens: int) -> list[str]:
+    lines = [
+        f"Targets: {1 - options['teacher_weight']:.1f} x label + {options['teacher_weight']:.1f} x out-of-fold "
+        f"probability by {', '.join(options['teacher_names']) or 'nobody'}.",
+        f"{options['epochs']} epochs, at most {max_tokens} tokens, batch {options['batch']}, learning rate "
+        f"{options['lr']:g}, seed {options['seed']}; {options['crop_share']:g} crops of 2 to 30 words of each text in "
+        f"an epoch; a layer learns {options['layer_decay']:g} times as fast as the one above.",
+    ]
+    if not options["epochs"]:
+        lines[1] = f"The network was left as it was; at most {max_tokens} tokens."
+    if options["ngram_share"]:
+        lines.append(
+            f"The logits are {1 - options['ngram_share']:g} x the network's + {options['ngram_share']:g} x those of "
+            "logistic regression on n-grams of one to three tokens, in the same graph, learnt from each text and "
+            f"{options.get('ngram_crops', 1)} crops of it."
         )
     return lines

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, data, metrics, teachers, train
+from ml import calibrate, data, metrics, start, teachers, train
 from ml.crops import crop
 from ml.errors import DataError
 from ml.posts import Post
@@ -61,6 +61,7 @@ def cross_validate(
     Raises:
         DataError, ModelError: as `train.train`; also if there are fewer posts than folds.
     """
+    start.check_knows_nothing(options.base)
     options = replace(options, teacher_names=teachers.names(taught_by) if options.teacher_weight else ())
     posts = data.read_folder(folder)
     if not whole_data:

@@ -70,6 +70,7 @@ def fit(
     pad_id: int,
     say: Say = lambda _: None,
     run: RunFolder | None = None,
+    new_head: bool = True,
 ) -> None:
     """Fit `net` in place.
 
@@ -83,9 +84,11 @@ def fit(
         pad_id: id of padding.
         say: called with what there is to tell.
         run: where to write epochs and checkpoints, and to go on from; None: nowhere.
+        new_head: whether the head knows nothing yet.
     """
     device = net.head.weight.device
-    _start_head_at_shares(net, examples.targets)
+    if new_head:
+        _start_head_at_shares(net, examples.targets)
     optimiser = _optimiser(net, plan)
     per_epoch = -(-(len(examples.texts) + int(plan.crop_share * len(examples.texts))) // plan.batch)
     steps = plan.epochs * per_epoch

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from ml import ngrams, weights
+from ml import artifact, ngrams, weights
 from ml.errors import ModelError
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -127,6 +127,8 @@ def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
+    if (Path(base) / artifact.SETTINGS).is_file():
+        raise ModelError(f"{base} is a model of Rubrika and no encoder.")
     # Its bars and its report of layers that are not used here would drown what training has to say.
     logging.disable_progress_bar()
     logging.set_verbosity_error()

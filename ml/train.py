@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, fitting, metrics, network, ngrams, teachers
+from ml import calibrate, card, data, fitting, metrics, network, ngrams, start, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
 from ml.crops import crop
 from ml.encoding import TextEncoder, pad
-from ml.errors import DataError, ModelError
+from ml.errors import ModelError
 from ml.posts import Fields, Post
 from ml.runs import RunFolder
 
@@ -57,11 +57,14 @@ class TrainOptions:
     clip: float = 1.0
     attention_dropout: float = 0.0
     teacher_weight: float = 0.4
+    # What the teacher `frozen` asks; empty: the base.
+    teacher_base: str = ""
     # Set by `train` from the teachers that it is given.
     teacher_names: tuple[str, ...] = (teachers.TFIDF,)
     crop_share: float = 0.25
     patience: int = 0
-    ngram_share: float = 0.5
+    ngram_share: float = 0.4
+    ngram_crops: int = 16
     validation_share: float = 0.12
     seed: int = 1
     threads: int = 0
@@ -70,13 +73,14 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network that has learnt, with all that it takes to ask it."""
+    """A network that has learnt, with all that it takes to ask it; `options` are those with what its start brought."""
 
     net: network.TopicNetwork
     encoder: TextEncoder
     tokenizer: str
     max_tokens: int
     pad_id: int
+    options: TrainOptions
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Return logits, float32 (texts, topics), of composed texts (`encoder.compose`)."""
@@ -109,10 +113,9 @@ def train(
     options = replace(options, teacher_names=teachers.names(taught_by) if options.teacher_weight else ())
     began = time.monotonic()
     posts = data.read_folder(folder)
-    learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)
-    learn, check = posts.take(learn_rows), posts.take(check_rows)
-    if not len(learn.posts) or not len(check.posts):
-        raise DataError(f"{folder} holds too few posts to learn from some and check with others.")
+    learn, check, unseen = start.split(posts, options)
+    if not unseen:
+        say("! The model to start from may have learnt from the validation posts: the figures flatter.")
     none_learn, none_check = read_none(none_file, none_categories, options)
     say(
         f"{len(posts.posts)} distinct posts, {len(posts.topics)} topics: {len(learn.posts)} to learn from, "
@@ -135,7 +138,7 @@ def train(
         minutes=(time.monotonic() - began) / 60,
     )
     run = card.Run(
-        options=options,
+        options=fitted.options,
         max_tokens=fitted.max_tokens,
         topics=posts.topics,
         calibration=calibration,
@@ -145,6 +148,7 @@ def train(
         validation=tuple(data.text_key(post) for post in check.posts),
         none_validation=tuple(data.text_key(post) for post in none_check),
         figures=figures,
+        start=start.history(options.base),
     )
     card.write_model(out, net, fitted.tokenizer, run)
     if run_dir is not None:
@@ -177,16 +181,18 @@ def fit_fold(
     Raises:
         DataError, ModelError: as `teachers.soft_labels` and `network.from_base`.
     """
-    cleaning = Cleaning.parse(options.clean)
     if options.teacher_weight:
         say(f"soft targets by {', '.join(one.name for one in taught_by)} ...")
-    soft = teachers.soft_labels(learn, taught_by, options.teacher_weight, options.seed, (options.base, options.prefix))
+    if any(one.source == teachers.FROZEN for one in taught_by) and options.teacher_weight:
+        start.check_knows_nothing(options.teacher_base or options.base)
+    asked = options.teacher_base or options.base
+    soft = teachers.soft_labels(learn, taught_by, options.teacher_weight, options.seed, (asked, options.prefix))
     device = _prepare_torch(options)
-    net = network.from_base(options.base, options.pooling, len(learn.topics), options.attention_dropout).to(device)
-    tokenizer = _tokenizer(options.base)
+    begun = start.at(options, learn.topics)
+    options, net = begun.options, begun.net.to(device)
     max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
-    encoder = TextEncoder(tokenizer, options.prefix, max_tokens, cleaning, options.fields)
-    fitted = Fitted(net, encoder, tokenizer, max_tokens, net.encoder.config.pad_token_id or 0)
+    encoder = TextEncoder(begun.tokenizer, options.prefix, max_tokens, Cleaning.parse(options.clean), options.fields)
+    fitted = Fitted(net, encoder, begun.tokenizer, max_tokens, net.encoder.config.pad_token_id or 0, options)
     examples = fitting.Examples(
         tuple(encoder.compose(post) for post in (*learn.posts, *none_learn)),
         np.concatenate([soft, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)]),
@@ -199,20 +205,21 @@ def fit_fold(
         watch(glance)
         return glance
 
-    fitting.fit(net, encoder, examples, look, plan, fitted.pad_id, say, run)
+    if options.epochs:
+        fitting.fit(net, encoder, examples, look, plan, fitted.pad_id, say, run, begun.new_head)
     if options.ngram_share:
         say("logistic regression on n-grams ...")
-        _add_ngrams(
-            fitted, examples.texts, np.concatenate([learn.labels, np.zeros_like(soft[: len(none_learn)])]), options
-        )
+        hard = np.concatenate([learn.labels, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)])
+        _add_ngrams(fitted, examples.texts, hard, options)
     return fitted
 
 
 def _add_ngrams(fitted: Fitted, texts: Sequence[str], labels: Floats, options: TrainOptions) -> None:
-    # A crop of each text too: without them the linear part is lost on texts of a few words.
+    # Crops of each text too: without them the linear part is lost on texts of a few words.
     rng = np.random.default_rng(options.seed)
-    ids = fitted.encoder.encode([*texts, *(crop(text, rng) for text in texts)]).ids
-    linear = ngrams.fit(ids, np.concatenate([labels, labels]), fitted.tokenizer, options.seed)
+    crops = [crop(text, rng) for _ in range(options.ngram_crops) for text in texts]
+    ids = fitted.encoder.encode([*texts, *crops]).ids
+    linear = ngrams.fit(ids, np.tile(labels, (options.ngram_crops + 1, 1)), fitted.tokenizer, options.seed)
     fitted.net.add_ngrams(linear, options.ngram_share)
 
 
@@ -295,13 +302,3 @@ def _prepare_torch(options: TrainOptions) -> torch.device:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("There is no CUDA device that torch can use: train with --device cpu.")
     return torch.device("cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _tokenizer(base: str) -> str:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
-        return str(tokenizer.backend_tokenizer.to_str())
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"transformers finds no fast tokenizer for {base!r}: {error}") from error

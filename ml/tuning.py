@@ -20,7 +20,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from ml import data, fitting, report, svg, teachers, train
+from ml import data, fitting, report, start, svg, teachers, train
 from ml.errors import DataError
 from ml.posts import Post
 
@@ -96,6 +96,7 @@ def tune(
         DataError: too few posts, or `out` holds another search.
         ModelError: as `train.fit_fold`.
     """
+    start.check_knows_nothing(options.base)
     posts = data.read_folder(folder)
     posts = posts.take(data.split(posts, options.validation_share, options.seed)[0])
     learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)

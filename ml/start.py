@@ -1,0 +1,162 @@
+"""Where a training starts: at an encoder that knows no topics, or at a model of Rubrika, which has learnt some.
+
+A model brings its network, its way of reading posts, and its word on which posts it has not seen.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ml import artifact, data, evaluate, network, weights
+from ml.artifact import ModelFolder
+from ml.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from ml.train import TrainOptions
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training starts.
+
+    Attributes:
+        net: to be fitted.
+        new_head: whether its head knows nothing yet.
+        tokenizer: content of a `tokenizer.json`.
+        options: those of the training, with what the start brings.
+    """
+
+    net: network.TopicNetwork
+    new_head: bool
+    tokenizer: str
+    options: "TrainOptions"
+
+
+def at(options: "TrainOptions", topics: tuple[data.TopicName, ...]) -> Start:
+    """Load what `options.base` names.
+
+    Raises:
+        ModelError: it cannot be loaded, or another way of reading posts is asked for than the model's own.
+    """
+    model = model_at(options.base)
+    if model is None:
+        net = network.from_base(options.base, options.pooling, len(topics), options.attention_dropout)
+        return Start(net, True, _tokenizer(options.base), options)
+    wanted = [topic.id for topic in topics]
+    new_head = wanted != [topic.id for topic in model.info.topics]
+    net = network_of(model, len(topics), new_head)
+    return Start(net, new_head, model.tokenizer(), _as_the_model(model, options))
+
+
+def model_at(base: str) -> ModelFolder | None:
+    """Return the model folder that `base` names; None where it is an encoder's folder or a hub name.
+
+    Raises:
+        ModelError: the folder is damaged.
+    """
+    return artifact.read(Path(base)) if (Path(base) / artifact.SETTINGS).is_file() else None
+
+
+def check_knows_nothing(base: str) -> None:
+    """Refuse a model where it would be asked about posts that it may have learnt.
+
+    Raises:
+        ModelError: `base` is a model folder of Rubrika.
+    """
+    if model_at(base) is not None:
+        raise ModelError(
+            f"{base} is a model that may have learnt these very posts, so that what it says of them shows nothing: "
+            "name an encoder."
+        )
+
+
+def history(base: str) -> dict[str, Any] | None:
+    """Return what the card of a training tells of the model that it started from; None where that was an encoder."""
+    model = model_at(base)
+    if model is None:
+        return None
+    card = model.info.card
+    told = {"model": f"{model.info.name} {model.info.version}", "max_tokens": model.max_tokens}
+    return {**told, "training": card["training"], "start": card.get("start")}
+
+
+def _as_the_model(model: ModelFolder, options: "TrainOptions") -> "TrainOptions":
+    """The options with the base of `model`, and its way of reading posts: a network that reads otherwise knows less."""
+    return replace(
+        options,
+        base_name=options.base_name or str(model.info.card["base"]),
+        base_licence=options.base_licence or str(model.info.card["base_licence"]),
+        prefix=model.prefix,
+        clean=",".join(model.cleaning.names),
+        fields=model.fields,
+        pooling=network.pooling_named(model.pooling),
+        max_tokens=model.max_tokens,
+    )
+
+
+def network_of(model: ModelFolder, topics: int, new_head: bool) -> network.TopicNetwork:
+    """Return the network of `model` without its linear part.
+
+    Args:
+        model: the model.
+        topics: number of outputs; other than the model's only with a new head.
+        new_head: leave the head as it is made, knowing nothing.
+
+    Raises:
+        ModelError: the weights do not fit the configuration.
+    """
+    net = network.from_config(model.path, network.pooling_named(model.pooling), topics)
+    values = {name: torch.from_numpy(array).float() for name, array in weights.read(model.weights).items()}
+    linear = {name for name in values if name.startswith("ngrams.")}
+    share = float(model.info.card["training"]["ngram_share"]) if linear else 0.0
+    if not 0 <= share < 1:
+        raise ModelError(f"{model.path} is nothing but n-grams: there is no network to start from.")
+    for name in ("head.weight", "head.bias"):
+        # The head was made smaller when the linear part came beside it.
+        values[name] /= 1 - share
+        if new_head:
+            del values[name]
+    missing, unexpected = net.load_state_dict(
+        {name: value for name, value in values.items() if name not in linear}, strict=False
+    )
+    lacking = [name for name in missing if name in dict(net.named_parameters()) and not name.startswith("head.")]
+    if lacking or unexpected:
+        raise ModelError(f"{model.weights} does not fit its configuration: {', '.join([*lacking, *unexpected])}.")
+    return net
+
+
+def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, data.Dataset, bool]:
+    """Return posts to learn from, posts for validation, and whether the start is known not to have seen the latter.
+
+    A model may have learnt from any post but those that its training held back. Where the data has some of these, they
+    are the validation posts.
+
+    Raises:
+        DataError: one of the two is empty.
+    """
+    model = model_at(options.base)
+    held = evaluate.read_held(model.path) if model else None
+    unseen = [row for row, post in enumerate(posts.posts) if held and data.text_key(post) in held.posts]
+    if unseen:
+        # What is near-equal to a validation post is no post to learn from.
+        groups = {posts.groups[row] for row in unseen}
+        learn = [row for row, group in enumerate(posts.groups) if group not in groups]
+        parts = posts.take(learn), posts.take(unseen)
+    else:
+        rows = data.split(posts, options.validation_share, options.seed)
+        parts = posts.take(rows[0]), posts.take(rows[1])
+    if not len(parts[0].posts) or not len(parts[1].posts):
+        raise DataError("There are too few posts to learn from some and check with others.")
+    return *parts, model is None or bool(unseen)
+
+
+def _tokenizer(base: str) -> str:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
+        return str(tokenizer.backend_tokenizer.to_str())
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"transformers finds no fast tokenizer for {base!r}: {error}") from error

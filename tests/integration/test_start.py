@@ -1,0 +1,122 @@
+"""A training that starts from a model of Rubrika: it keeps what the model knows, and what it has not seen."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cli.model_commands import train
+from ml import artifact
+from ml.classifier import Classifier
+from ml.data import read_folder, text_key
+from ml.evaluate import read_held
+from tests.integration.test_training import QUICK, base, none_file, posts, run, trained  # noqa: F401  (fixtures)
+
+
+def card(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / artifact.CARD).read_text(encoding="utf-8"))
+    return content
+
+
+def logits(folder: Path, texts: Path, cache: Path) -> np.ndarray:
+    classifier = Classifier.load(folder, device="cpu", threads=1, cache_dir=cache)
+    return classifier.predict(read_folder(texts).posts).logits
+
+
+def test_the_linear_part_can_be_learnt_anew_beside_a_network_that_stays(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Without a linear part the logits are those of the network alone: with it, so much of each as is asked for."""
+    made, still = {}, ["--epochs", 0, "--teacher-weight", 0, "--device", "cpu", "--threads", 1]
+    for name, share in (("without", 0), ("half", 0.5), ("third", 0.3)):
+        run(train, posts, "--base", trained, *still, "--ngram-share", share, "--ngram-crops", 2, "-o", tmp_path / name)
+        made[name] = logits(tmp_path / name, posts, tmp_path)
+    # Two equations for what the linear part says by itself.
+    linear = made["half"] / 0.5 - made["without"]
+    np.testing.assert_allclose(made["third"], 0.7 * made["without"] + 0.3 * linear, atol=0.02)
+    assert np.abs(linear).max() > 0.5
+    content = card(tmp_path / "half")
+    assert content["start"]["model"] == "mine 1.0.0"
+    assert content["start"]["training"] == card(trained)["training"]
+    assert content["base"] == card(trained)["base"]
+    readme = (tmp_path / "half" / artifact.README).read_text(encoding="utf-8")
+    assert "The network was left as it was" in readme
+    assert re.search(r"It started from the network of mine 1.0.0, which was made like this:\n  - Targets", readme)
+    # And a model that starts from this one tells all of it.
+    run(train, posts, "--base", tmp_path / "half", *still, "--ngram-crops", 0, "-o", tmp_path / "next")
+    assert card(tmp_path / "next")["start"]["start"] == content["start"]
+
+
+def test_it_is_validated_on_the_posts_that_the_model_has_not_seen(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    held = read_held(trained)
+    assert held is not None
+    more = tmp_path / "more"
+    more.mkdir()
+    for file in posts.iterdir():
+        rows = "".join(f"новое слово {file.stem} {word},,\n" for word in ("а", "бэ", "вэ"))
+        (more / file.name).write_text(file.read_text(encoding="utf-8") + rows, encoding="utf-8")
+    # Another seed would split otherwise; the posts that the model has learnt must not be among those that judge it.
+    output = run(train, more, "--base", trained, "--seed", 7, "-o", tmp_path / "mine", *QUICK, "--epochs", 1)
+    assert "figures flatter" not in output
+    again = read_held(tmp_path / "mine")
+    assert again is not None
+    assert again.posts == held.posts
+    keys = {text_key(post) for post in read_folder(more).posts}
+    assert held.posts < keys
+    assert card(tmp_path / "mine")["data"]["learned_from"] >= len(keys) - 2 * len(held.posts)
+
+
+def test_a_network_with_the_same_topics_goes_on_with_its_head(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = ["--base", trained, *QUICK, "--lr", "1e-6", "--epochs", 1, "--ngram-share", 0]
+    run(train, posts, *options, "-o", tmp_path / "same")
+    assert card(tmp_path / "same")["validation"]["figures"]["micro_f1"]["mean"] > 0.8
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    for topic in ("sport", "politics", "ads"):
+        (fewer / f"{topic}.csv").write_bytes((posts / f"{topic}.csv").read_bytes())
+    run(train, fewer, *options, "-o", tmp_path / "other")
+    assert [topic.id for topic in artifact.read(tmp_path / "other").info.topics] == ["sport", "ads", "politics"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--folds", 2, "--oof", "OUT"], ["-o", "OUT", "--teacher", "frozen"]],
+    ids=["cross-validation", "frozen teacher"],
+)
+def test_a_model_is_not_asked_about_posts_that_it_may_have_learnt(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+    options: list[object],
+) -> None:
+    given = [tmp_path / "out" if one == "OUT" else one for one in options]
+    output = run(train, posts, "--base", trained, *given, *QUICK, code=1)
+    assert "may have learnt these very posts" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_other_data_may_have_seen_the_validation_posts(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in posts.iterdir():
+        rows = "".join(f"{file.stem} совсем другое {number * 'и '},,\n" for number in range(30))
+        (other / file.name).write_text("doc_text,image2text,speech2text\n" + rows, encoding="utf-8")
+    output = run(train, other, "--base", trained, "-o", tmp_path / "mine", *QUICK, "--epochs", 1)
+    assert "! The model to start from may have learnt from the validation posts" in output
