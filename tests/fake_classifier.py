@@ -2,7 +2,8 @@
 
 The probability of sport follows from the text alone, so that a test can tell whether every row got its own result.
 Texts with a command in them misbehave: `!kill` ends the process, `!choke` ends it already while the text is prepared,
-`!fail` fails alone, `!explode` fails the whole batch.
+`!fail` fails alone, `!explode` fails the whole batch. Some misbehave only while they are explained, that is when words
+of them are missing: without its word `слово`, `!brittle` ends the process and `!fragile` fails.
 Run as a module it is a worker process with this classifier, which takes `FAKE_SECONDS` for a text.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from jobs.settings import Settings
 from ml.artifact import ModelInfo, Topic
@@ -36,6 +38,10 @@ class FakePrepared:
     """Posts, as they are."""
 
     posts: tuple[Post, ...]
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        return np.zeros(len(self.posts), dtype=np.bool_)
 
 
 class FakeClassifier:
@@ -67,6 +73,10 @@ class FakeClassifier:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if "!explode" in post.doc_text:
                     raise RuntimeError("the network broke")
+                if "!brittle" in post.doc_text and "слово" not in post.doc_text:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if "!fragile" in post.doc_text and "слово" not in post.doc_text:
+                    failures[number] = "a part of this text broke it"
                 if "!fail" in post.doc_text:
                     failures[number] = "this text broke it"
             if self._seconds:
@@ -74,7 +84,7 @@ class FakeClassifier:
         probabilities = np.array([[expected(post.doc_text), 0.25] for post in posts], dtype=np.float32)
         return Predictions(
             probabilities=probabilities.reshape(len(posts), len(TOPICS)),
-            truncated=np.zeros(len(posts), dtype=bool),
+            truncated=prepared.truncated,
             failures=failures,
         )
 
