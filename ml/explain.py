@@ -39,7 +39,7 @@ SMALLEST_PROBABILITY = 1e-4
 # An address; or a word with what holds its parts together and with its sign; or a run of emoji and the like.
 # Punctuation stays whatever is taken out, and has no weight.
 _PIECE = re.compile(
-    r"https?://\S+|[@#]?\w+(?:[-'’.]\w+)*|[^\w\s!-/:-@\[-`{-~«»„“”‘’…–—‑№§•·]+",
+    r"https?://\S+|[@#]?\w+(?:[-'’.]\w+)*|[^\w\s!-/:-@\[-`{-~«»„“”‘’…–—‑−×№§•·]+",
 )
 
 

@@ -1,116 +1,24 @@
-"""Explanations from the request to the record: API, store and a real drain over a real database and a real Redis."""
+"""Explanations as their clients see them: API, store and a real drain over a real database and a real Redis."""
 
-import threading
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from jobs import asking, ending, explaining, fleet, partitions, store, sweeping
+from jobs import asking, fleet, sweeping
 from jobs.database import run
-from jobs.errors import UnavailableError
-from jobs.records import ExplanationClaim, Piece, Topic, parse_text_id
+from jobs.records import parse_text_id
 from jobs.settings import SHIPPED_MODEL, Settings
-from jobs.states import ExplanationError, Lane
-from ml.classifier import Classifier, Predictions
-from tests.fake_classifier import FakeClassifier, FakePrepared, expected
+from jobs.states import JobKind
+from ml.classifier import Classifier
+from tests.fake_classifier import expected
 from tests.integration.api_support import V1, assert_problem
-from tests.integration.store_support import add
-from tests.support import wait_until
+from tests.integration.explain_support import TEXT, Recorder, get, post, register, rows, said, take
+from tests.integration.store_support import TOPICS
 from worker.drain import Drain
 from worker.heart import Heart
-from worker.sweeper import sweep_once
-
-TEXT = "Наши забили гол 🔥 и выиграли"
-
-
-class Recorder(FakeClassifier):
-    """Remembers how many texts it was given at once, and what; `on_compute` is called before each time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.computed: list[list[str]] = []
-        self.on_compute: Callable[[], None] = lambda: None
-
-    def compute(self, prepared: FakePrepared, between_batches: Callable[[], None] | None = None) -> Predictions:
-        self.computed.append([post.doc_text for post in prepared.posts])
-        self.on_compute()
-        return super().compute(prepared, between_batches)
-
-
-@pytest.fixture
-def classifier() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def heart(engine: Engine, classifier: Recorder) -> Iterator[Heart]:
-    made = Heart(engine, worker="test", model_id=register(engine, classifier), device="fake", lease_seconds=10)
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def drain(app: Any, settings: Settings, engine: Engine, classifier: Recorder, heart: Heart) -> Iterator[Drain]:
-    bell = app.extensions["rubrika"].bell
-    made = Drain(settings, engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def busy_drain(drain: Drain) -> Iterator[Drain]:
-    """A drain that goes on for as long as the test does."""
-    stopping = threading.Event()
-
-    def work() -> None:
-        while not stopping.wait(0.01):
-            drain.run()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield drain
-    stopping.set()
-    thread.join(20)
-
-
-def register(engine: Engine, classifier: Any) -> int:
-    info = classifier.info
-    topics = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in info.topics]
-    return run(
-        engine,
-        lambda c: fleet.register_model(
-            c, name=info.name, version=info.version, sha256=info.sha256, topics=topics, card={}
-        ),
-    )
-
-
-def post(client: FlaskClient, body: Any, **headers: str) -> Any:
-    response = client.post(f"{V1}/classifications", json=body, headers=headers)
-    assert response.status_code in {200, 202}, response.text
-    return response.get_json()
-
-
-def get(client: FlaskClient, item: dict[str, Any], tail: str = "") -> Any:
-    return client.get(f"{V1}/classifications/{item['id']}{tail}").get_json()
-
-
-def said(resource: dict[str, Any], topic: str = "sport") -> list[str]:
-    return [resource[one["field"]][one["start"] : one["end"]] for one in resource["explanation"][topic]]
-
-
-def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in run(engine, lambda c: c.execute(text(query)).all())]
-
-
-def take(engine: Engine, model: int, *, beside: bool = False, seconds: float = 30) -> ExplanationClaim | None:
-    return run(engine, lambda c: explaining.claim(c, model_id=model, lease_seconds=seconds, beside_others=beside))
-
 
 # --- asked for together with the text -------------------------------------------------------------------------------
 
@@ -317,200 +225,6 @@ def test_only_the_model_that_classified_a_text_explains_it(
     assert client.post(address).status_code == 202, "with nobody there, a worker of that model may well be the next"
 
 
-TOPICS = (Topic("sport", "Спорт", "Sport", 0.5), Topic("ads", "Реклама", "Ads", 0.4))
-
-
-# --- leases, fences, ends -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def asked(client: FlaskClient, drain: Drain, engine: Engine, heart: Heart) -> dict[str, Any]:
-    """A text that is classified, and whose explanation waits for a worker."""
-    posted: dict[str, Any] = post(client, {"text": TEXT, "explain": True})
-    claimed = run(engine, lambda c: store.claim(c, lane=Lane.INTERACTIVE, limit=1, lease_seconds=30))
-    assert claimed is not None
-
-    def record(connection: Any) -> None:
-        store.begin(connection, claimed.lease)
-        outcomes = [store.Outcome(one, [0.9, 0.1]) for one in store.read_texts(connection, claimed)]
-        store.finish(connection, claimed.lease, heart.model_id, outcomes)
-
-    run(engine, record)
-    return posted
-
-
-def test_a_worker_that_lost_its_lease_records_nothing(
-    client: FlaskClient, engine: Engine, heart: Heart, drain: Drain, asked: dict[str, Any]
-) -> None:
-    late = take(engine, heart.model_id, seconds=-1)
-    assert late is not None
-    assert take(engine, heart.model_id) is None
-    run(engine, sweeping.sweep)
-    drain.run()
-    found = get(client, asked)
-    assert found["status"] == "succeeded"
-    assert not run(engine, lambda c: explaining.finish(c, late, [Piece("doc_text", 0, 1)], [[9.0], [9.0]]))
-    assert not run(engine, lambda c: explaining.fail(c, late, ExplanationError.FAILED, "late"))
-    run(engine, lambda c: explaining.release(c, late))
-    assert get(client, asked) == found
-
-
-def test_a_commit_whose_answer_was_lost_may_be_repeated(
-    client: FlaskClient, engine: Engine, heart: Heart, asked: dict[str, Any]
-) -> None:
-    claimed = take(engine, heart.model_id)
-    assert claimed is not None
-    weights = [[0.5], [-0.25]]
-    first = run(engine, lambda c: explaining.finish(c, claimed, [Piece("doc_text", 0, 4)], weights))
-    second = run(engine, lambda c: explaining.finish(c, claimed, [Piece("doc_text", 0, 4)], weights))
-    assert (first, second) == (True, False)
-    assert get(client, asked)["explanation"] == {
-        "sport": [{"field": "doc_text", "start": 0, "end": 4, "weight": 0.5}],
-        "ads": [{"field": "doc_text", "start": 0, "end": 4, "weight": -0.25}],
-    }
-
-
-def test_after_three_deaths_an_explanation_is_given_up_and_the_classification_stands(
-    app: Any, client: FlaskClient, engine: Engine, heart: Heart, asked: dict[str, Any]
-) -> None:
-    for attempt in range(1, 4):
-        assert (take(engine, heart.model_id, beside=True) is None) == (attempt > 1), "a deadly one is taken alone"
-        assert attempt == 1 or take(engine, heart.model_id) is not None
-        run(engine, lambda c: c.execute(text("UPDATE explanations SET lease_until = now() - interval '1 second'")))
-        assert sweep_once(engine, app.extensions["rubrika"].bell) is not None
-    found = get(client, asked)
-    assert (found["status"], found["explanation_error"]["code"]) == ("succeeded", "explainer_lost")
-    assert found["finished_at"] is not None
-    assert len(found["topics"]) == 2
-
-
-def test_what_waits_is_rung_for(app: Any, engine: Engine, asked: dict[str, Any]) -> None:
-    bell = app.extensions["rubrika"].bell
-    bell._redis.flushall()
-    swept = sweep_once(engine, bell)
-    assert swept is not None
-    assert swept.waiting == 1
-    assert bell.unheard() == 1
-
-
-def test_a_heart_keeps_the_lease_of_an_explanation(engine: Engine, heart: Heart, asked: dict[str, Any]) -> None:
-    claimed = take(engine, heart.model_id, seconds=0.2)
-    assert claimed is not None
-    heart.hold(claimed.lease)
-    run(engine, heart._one_beat)
-    [(left,)] = rows(engine, "SELECT lease_until - now() FROM explanations")
-    assert left > timedelta(seconds=5)
-
-
-def test_a_job_that_is_removed_takes_its_explanation_along(
-    client: FlaskClient, engine: Engine, heart: Heart, asked: dict[str, Any]
-) -> None:
-    claimed = take(engine, heart.model_id)
-    assert claimed is not None
-    ending.delete(engine, "local", parse_text_id(asked["id"])[0])
-    assert rows(engine, "SELECT count(*) FROM explanations") == [(0,)]
-    assert not run(engine, lambda c: explaining.finish(c, claimed, [Piece("doc_text", 0, 4)], [[1.0], [1.0]]))
-    assert rows(engine, "SELECT count(*) FROM explanations") == [(0,)]
-
-
-def test_an_explanation_is_dropped_with_the_day_of_its_text(engine: Engine, asked: dict[str, Any]) -> None:
-    [(day,)] = rows(engine, "SELECT day FROM explanations")
-    run(engine, lambda c: partitions.drop_day(c, day))
-    assert rows(engine, "SELECT (SELECT count(*) FROM explanations), (SELECT count(*) FROM jobs)") == [(0, 0)]
-
-
-def test_a_text_that_no_worker_survived_is_not_explained(client: FlaskClient, engine: Engine, heart: Heart) -> None:
-    posted = post(client, {"text": "!kill", "explain": True})
-    run(engine, lambda c: store.claim(c, lane=Lane.INTERACTIVE, limit=1, lease_seconds=-1))
-    run(engine, lambda c: c.execute(text("UPDATE chunks SET attempts = 3")))
-    run(engine, sweeping.sweep)
-    found = get(client, posted)
-    assert (found["error"]["code"], found["explanation_error"]["code"]) == ("worker_lost", "not_classified")
-
-
-# --- the drain ------------------------------------------------------------------------------------------------------
-
-
-def test_texts_that_somebody_waits_for_pass_an_explanation(
-    client: FlaskClient, drain: Drain, classifier: Recorder, engine: Engine
-) -> None:
-    post(client, {"text": " ".join(f"слово{number}" for number in range(30)), "explain": True})
-    arrived = iter(["срочно"])
-
-    def arrive() -> None:
-        if len(classifier.computed[-1]) > 30:
-            for one in arrived:
-                post(client, {"text": one})
-
-    classifier.on_compute = arrive
-    drain.run()
-    assert [len(one) for one in classifier.computed] == [1, 2 * 30 + 8 + 1, 1]
-    # It was recorded before the explanation in whose middle it came.
-    [(urgent, explained)] = rows(
-        engine,
-        "SELECT (SELECT max(finished_at) FROM chunks), (SELECT finished_at FROM explanations)",
-    )
-    assert urgent < explained
-
-
-def test_files_go_on_beside_a_stream_of_explanations(
-    client: FlaskClient, drain: Drain, classifier: Recorder, engine: Engine
-) -> None:
-    """And explanations beside files: they begin between the batches of a claim, not behind the last one."""
-    add(engine, 400, chunk_rows=40)
-    explained = [0]
-
-    def arrive() -> None:
-        if rows(engine, "SELECT 1 FROM jobs WHERE kind = 'file' AND finished_at IS NULL"):
-            explained[0] += 1
-            post(client, {"text": f"{TEXT} {explained[0]}", "explain": True})
-
-    classifier.on_compute = arrive
-    drain.run()
-    assert rows(engine, "SELECT state FROM jobs WHERE kind = 'file'") == [("succeeded",)]
-    [(during,)] = rows(
-        engine,
-        "SELECT count(*) FROM explanations WHERE finished_at < (SELECT finished_at FROM jobs WHERE kind = 'file')",
-    )
-    assert during > 0
-    assert rows(engine, "SELECT count(*) FROM explanations WHERE state <> 'done'") == [(0,)]
-
-
-def test_requests_share_the_workers(client: FlaskClient, drain: Drain, engine: Engine) -> None:
-    """One that asks for a single text does not wait for one that asks for many and came before it."""
-    for number in (10, 1):
-        post(client, {"items": [{"text": f"{TEXT} {n}", "explain": True} for n in range(number)]})
-    drain.run()
-    order = rows(engine, "SELECT job_id FROM explanations ORDER BY finished_at")
-    [(single,)] = rows(engine, "SELECT job_id FROM explanations GROUP BY 1 HAVING count(*) = 1")
-    assert (single,) in order[:2]
-
-
-def test_a_worker_that_is_told_to_stop_gives_its_explanation_back(
-    client: FlaskClient, drain: Drain, classifier: Recorder, engine: Engine, heart: Heart
-) -> None:
-    post(client, {"text": " ".join(f"слово{number}" for number in range(30)), "explain": True})
-    classifier.on_compute = lambda: drain.stop() if len(classifier.computed[-1]) > 30 else None
-    drain.run()
-    assert rows(engine, "SELECT state, attempts, lease FROM explanations") == [("queued", 0, None)]
-    assert heart.held() == frozenset()
-
-
-@pytest.mark.parametrize("step", ["claim", "finish"])
-def test_a_drain_that_loses_its_database_while_it_explains_keeps_no_lease_alive(
-    client: FlaskClient, drain: Drain, heart: Heart, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    post(client, {"text": TEXT, "explain": True})
-
-    def gone(*_: object, **__: object) -> bool:
-        drain.stop()
-        raise UnavailableError("The database cannot be reached at the moment.")
-
-    monkeypatch.setattr(explaining, step, gone)
-    drain.run()
-    assert heart.held() == frozenset()
-
-
 # --- with the model -------------------------------------------------------------------------------------------------
 
 
@@ -555,7 +269,6 @@ def test_the_wait_is_for_what_is_asked_with_the_text_and_for_nothing_else(
     posted = post(client, {"text": TEXT})
     drain.run()
     done = get(client, posted)
-    assert asking.ask(engine, "local", "texts", *parse_text_id(posted["id"]))  # type: ignore[arg-type]
+    assert asking.ask(engine, "local", JobKind.TEXTS, *parse_text_id(posted["id"]))
     drain.run()
-    wait_until(lambda: get(client, posted)["explanation"], what="the explanation")
     assert {**get(client, posted), "explanation": None} == done
