@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
+from jobs.asking import NOT_CLASSIFIED_WORDS
 from jobs.fleet import WORKER_ALIVE_SECONDS
 from jobs.records import ClaimedText, ExplanationClaim, Piece
 from jobs.states import ExplanationError
@@ -122,6 +123,7 @@ def sweep(connection: Connection) -> list[UUID]:
 
     After `MAX_ATTEMPTS` deaths an explanation is given up, and so is one whose model nobody runs any more.
     """
+    _catch_up(connection)
     lost = connection.execute(
         text("""
             UPDATE explanations SET
@@ -155,6 +157,26 @@ def sweep(connection: Connection) -> list[UUID]:
     ended = sorted({row.job_id for row in gone} | {row.job_id for row in lost if row.state == "done"})
     settle_explained(connection, ended)
     return ended
+
+
+def _catch_up(connection: Connection) -> None:
+    """What still waits for the result of a text whose job is finished: its worker was of a version that knew nothing of
+    explanations, or the job was stopped."""
+    connection.execute(
+        text("""
+            UPDATE explanations AS e SET
+                state = CASE WHEN r.probabilities IS NULL THEN 'done' ELSE 'queued' END,
+                model_id = r.model_id, queued_at = now(),
+                finished_at = CASE WHEN r.probabilities IS NULL THEN now() END,
+                error_code = CASE WHEN r.probabilities IS NULL THEN :code END,
+                error_message = CASE WHEN r.probabilities IS NULL THEN :message END
+            FROM explanations AS mine JOIN jobs j ON j.id = mine.job_id AND j.finished_at IS NOT NULL
+            LEFT JOIN results r ON r.job_id = mine.job_id AND r.day = mine.day AND r.row_no = mine.row_no
+            WHERE mine.state = 'waiting' AND e.state = 'waiting'
+              AND e.job_id = mine.job_id AND e.row_no = mine.row_no
+        """),
+        {"code": ExplanationError.NOT_CLASSIFIED, "message": NOT_CLASSIFIED_WORDS},
+    )
 
 
 def waiting(connection: Connection, at_most: int = 1000) -> int:

@@ -269,6 +269,7 @@ Index(
     explanations.c.row_no,
     postgresql_where=text("state = 'queued'"),
 )
+Index("ix_explanations_waiting", explanations.c.job_id, postgresql_where=text("state = 'waiting'"))
 Index("ix_explanations_lease_until", explanations.c.lease_until, postgresql_where=text("state = 'running'"))
 
 feedback = Table(

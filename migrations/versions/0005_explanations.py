@@ -49,6 +49,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX ix_explanations_queued ON explanations (turn, job_id, row_no) WHERE state = 'queued'",
+    "CREATE INDEX ix_explanations_waiting ON explanations (job_id) WHERE state = 'waiting'",
     "CREATE INDEX ix_explanations_lease_until ON explanations (lease_until) WHERE state = 'running'",
     "COMMENT ON COLUMN explanations.day IS 'the partition of its text'",
     "COMMENT ON COLUMN explanations.with_text IS 'asked for together with the text: its job ends with it'",

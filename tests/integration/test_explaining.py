@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, text
 
-from jobs import ending, explaining, partitions, store, sweeping
+from jobs import asking, ending, explaining, partitions, store, sweeping
 from jobs.database import run
 from jobs.errors import UnavailableError
 from jobs.records import Outcome, Piece, parse_text_id
@@ -124,6 +124,21 @@ def test_a_text_that_no_worker_survived_is_not_explained(client: FlaskClient, en
     run(engine, sweeping.sweep)
     found = get(client, posted)
     assert (found["error"]["code"], found["explanation_error"]["code"]) == ("worker_lost", "not_classified")
+
+
+def test_what_a_worker_of_an_older_version_left_waiting_is_caught_up_with(
+    client: FlaskClient, drain: Drain, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It records results, and knows nothing of explanations."""
+    good, bad = post(client, {"items": [{"text": one, "explain": True} for one in (TEXT, "!fail")]})["items"]
+    with monkeypatch.context() as patch:
+        patch.setattr(asking, "results_are_in", lambda *_: None)
+        drain.run()
+    assert rows(engine, "SELECT DISTINCT state FROM explanations") == [("waiting",)]
+    run(engine, sweeping.sweep)
+    drain.run()
+    assert get(client, good)["explanation"] is not None
+    assert get(client, bad)["explanation_error"]["code"] == "not_classified"
 
 
 # --- the drain ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ const SMALLEST_SCALE = 0.5;
 
 const signed = new Intl.NumberFormat(language, { signDisplay: "exceptZero", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
-/** Numbers of a minus sign that is as wide as a plus. */
+/** With a minus as wide as the plus. */
 const weightText = (weight) => signed.format(weight).replace("-", "−");
 
 const cut = (letters, piece) => letters.slice(piece.start, piece.end).join("");
@@ -72,6 +72,13 @@ export function saidOf(resource, pieces, topic) {
   if (found.length + against.length === 0) {
     return [el("p", {}, t("why.nothing", { topic }))];
   }
-  const line = (kind, words) => words.length > 0 && el("div", { class: `why-line ${kind}` }, el("p", {}, t(`why.said_${kind}`, { topic })), el("ul", {}, words));
+  const line = (kind, words) =>
+    words.length > 0 &&
+    el(
+      "div",
+      { class: `why-line ${kind}` },
+      el("p", {}, t(`why.${kind}`), el("span", { class: "visually-hidden" }, ` ${t("why.of_topic", { topic })}`)),
+      el("ul", {}, words),
+    );
   return [line("for", found), line("against", against)].filter(Boolean);
 }
