@@ -75,6 +75,12 @@ def send(page: Page, text: str) -> None:
     page.locator("#result:not(.pending) #permalink").wait_for()
 
 
+def ask_why(page: Page, name: str = "Почему?") -> None:
+    """Ask, and wait for the words, which takes the model its time on a busy machine."""
+    page.get_by_role("button", name=name).click()
+    page.locator(".why-text").wait_for(timeout=60_000)
+
+
 def words(page: Page, kind: str) -> list[str]:
     return page.locator(f".why-text mark.{kind}").all_inner_texts()
 
@@ -95,7 +101,7 @@ def test_the_words_are_shown_on_demand_by_hover_keyboard_and_for_the_next_text_a
     why = page.get_by_role("button", name="Почему?")
     expect(why).to_have_attribute("aria-expanded", "false")
     assert asked == [], "nobody asked for an explanation"
-    why.click()
+    ask_why(page)
 
     # No emoji shifts the marks: the text is whole, and what is marked are its words.
     expect(page.locator(".why-text")).to_have_text(SPORT)
@@ -127,7 +133,7 @@ def test_the_words_are_shown_on_demand_by_hover_keyboard_and_for_the_next_text_a
     # The next text gets its words without being asked for, and its topics do not wait for them.
     send(page, SALE)
     expect(page.locator(".verdict")).to_have_text("Тема: Реклама")
-    expect(page.locator(".why-text")).to_have_text(SALE)
+    expect(page.locator(".why-text")).to_have_text(SALE, timeout=60_000)
     expect(page.get_by_role("radio", name="Реклама")).to_be_checked()
     why.click()
     expect(page.locator(".why-text")).to_have_count(0)
@@ -147,7 +153,7 @@ def test_a_permanent_page_explains_the_text_where_it_stands_in_all_its_fields(
     page.goto(f"/texts/{plain['id']}?lang=en")
     texts = page.locator("#post .post-text")
     expect(texts).to_have_text(list(fields.values()))
-    page.get_by_role("button", name="Why?").click()
+    ask_why(page, "Why?")
     expect(page.locator(".why-text .post-text")).to_have_text(list(fields.values()))
     expect(page.locator("#post .post-text:visible")).to_have_count(3)
     expect(page.locator(".why-text h2")).to_have_text(["Post text", "Picture text", "Video speech"])
@@ -169,7 +175,7 @@ def test_a_text_that_is_longer_than_the_model_reads_says_where_reading_ends(
     service.start_all("worker")
     page.goto("/")
     send(page, f"{SPORT} " * 60)
-    page.get_by_role("button", name="Почему?").click()
+    ask_why(page)
     expect(page.locator(".why-text .unread")).to_have_count(1)
     read = page.locator(".why-text .post-text").inner_text().split("Дальше модель не читала:")[0]
     assert SPORT in read
@@ -226,6 +232,7 @@ def test_marks_are_told_apart_without_colours_readable_and_reached_by_a_finger(
         page.goto("/")
         send(page, f"{SPORT}. {SALE}. {'оченьдлинноеслово' * 5}")
         page.get_by_role("button", name="Почему?").tap()
+        page.locator(".why-text").wait_for(timeout=60_000)
         label(page, "ads").tap()
         expect(page.get_by_role("radio", name="Реклама")).to_be_checked()
         expect(page.locator(".why-said")).to_contain_text("«Реклама»")
