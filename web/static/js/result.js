@@ -39,11 +39,11 @@ function showOutcome(resource) {
     const onShown = (shown) => {
       plain.hidden = shown;
     };
-    const why = whyButton(resource, words, { onShown, heading: "h2" });
+    byId("post-tools").replaceChildren(whyButton(resource, words, { onShown, heading: "h2" }));
     byId("result").replaceChildren(
       resultView(resource, { link: false }),
-      el("div", { class: "result-tools" }, why, copyButton(resource)),
       judgement(resource),
+      el("div", { class: "result-tools" }, copyButton(resource)),
     );
   } else {
     const reason = resource.error ? rowProblem(resource.error) : t("state.cancelled");

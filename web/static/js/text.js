@@ -140,7 +140,8 @@ function showResource(resource) {
   resultPlace.classList.remove("pending");
   const words = el("div", { class: "why-place" });
   const tools = el("div", { class: "result-tools" }, whyButton(resource, words), copyButton(resource));
-  resultPlace.replaceChildren(resultView(resource), tools, words, judgement(resource));
+  // The words come last, and may come late: nothing stands below them that could jump.
+  resultPlace.replaceChildren(resultView(resource), judgement(resource), tools, words);
   // The verdict is on the page in large; the live region repeats it for those who do not see the page.
   status.replaceChildren(el("span", { class: "visually-hidden" }, verdict(resource)));
   if (window.matchMedia("(max-width: 61.99em)").matches) {
