@@ -177,20 +177,25 @@ def search_rows(
 # --- texts that were posted -----------------------------------------------------------------------------------------
 
 
-def texts_of_job(connection: Connection, owner: str, job_id: UUID, row_no: int | None = None) -> list[tuple[Job, Row]]:
-    """The texts of one request to `/classifications`, or the one with `row_no`. Raises `NotFoundError` for none."""
+def texts_of_job(
+    connection: Connection, owner: str, job_id: UUID, row_no: int | None = None, *, kind: JobKind = JobKind.TEXTS
+) -> list[tuple[Job, Row]]:
+    """The texts of one request to `/classifications`, or the one with `row_no`, with their explanations.
+
+    With `kind` a row of a file is read the same way. Raises `NotFoundError` for none.
+    """
     rows = connection.execute(
         text(f"""
             SELECT {prefixed(JOB)}, {ROW}, {EXPLANATION} FROM jobs j JOIN texts t ON t.job_id = j.id AND t.day = j.day
             LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no {EXPLAINED}
-            WHERE j.id = :job AND j.owner = :owner AND j.kind = 'texts'
+            WHERE j.id = :job AND j.owner = :owner AND j.kind = :kind
               AND (CAST(:row AS integer) IS NULL OR t.row_no = :row)
             ORDER BY t.row_no
         """),
-        {"job": job_id, "owner": owner, "row": row_no},
+        {"job": job_id, "owner": owner, "kind": kind, "row": row_no},
     ).all()
     if not rows:
-        raise NotFoundError("There is no such classification.")
+        raise NotFoundError("There is no such text.")
     return [pair_of(row) for row in rows]
 
 

@@ -198,7 +198,9 @@ def test_why_there_is_no_explanation_is_said_in_words(service: Service, page: Pa
     page.get_by_role("button", name="Повторить").click()
     expect(page.locator(".why-place .notice-title")).to_have_text("Сейчас не работает ни один обработчик")
     service.start("fake")
-    expect(page.locator(".why-place .notice")).to_contain_text("Модель не справилась с частями этого текста.")
+    expect(page.locator(".why-place .notice")).to_contain_text(
+        "Модель не справилась с частями этого текста.", timeout=60_000
+    )
     watch.assert_clean(503)
 
 

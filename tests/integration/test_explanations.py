@@ -14,7 +14,7 @@ from jobs.settings import SHIPPED_MODEL, Settings
 from jobs.states import JobKind
 from ml.classifier import Classifier
 from tests.fake_classifier import expected
-from tests.integration.api_support import V1, assert_problem
+from tests.integration.api_support import V1, assert_problem, upload
 from tests.integration.explain_support import TEXT, Recorder, get, post, register, rows, said, take
 from tests.integration.store_support import TOPICS
 from worker.drain import Drain
@@ -185,6 +185,31 @@ def test_what_failed_is_tried_again_when_somebody_asks_again(client: FlaskClient
     drain.run()
     answer = client.post(f"{V1}/classifications/{failed['id']}/explanation")
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (200, "not_classified")
+
+
+def test_a_row_of_a_file_is_explained_by_its_own_address(client: FlaskClient, drain: Drain, engine: Engine) -> None:
+    job = upload(client, f"text,image2text\nпервый,\n{TEXT},счёт\n!fail,\n".encode()).get_json()
+    address = f"{job['links']['self']}/rows/2/explanation"
+    assert_problem(client.post(address), 409, "conflict")
+    drain.run()
+    before = client.get(job["links"]["self"]).get_json()
+    assert_problem(client.get(address), 404)
+    asked = client.post(address)
+    assert (asked.status_code, asked.headers["Location"]) == (202, address)
+    drain.run()
+    done = client.get(address).get_json()
+    assert (done["status"], done["error"]) == ("succeeded", None)
+    pieces = done["explanation"]["sport"]
+    assert [TEXT[one["start"] : one["end"]] for one in pieces if one["field"] == "doc_text"][2] == "гол"
+    assert pieces[-1] == {"field": "image2text", "start": 0, "end": 4, "weight": pieces[-1]["weight"]}
+    assert client.get(job["links"]["self"]).get_json() == before, "the job was finished, and stays so"
+    for row, status in ((3, 409), (4, 404), (0, 404), (2**40, 404)):
+        assert client.post(f"{job['links']['self']}/rows/{row}/explanation").status_code == status
+    # A row is not reached as a text, nor a text as a row.
+    assert client.post(f"{V1}/classifications/{job['id']}-2/explanation").status_code == 404
+    text_job = post(client, {"text": TEXT})["id"].split("-")[0]
+    drain.run()
+    assert client.post(f"{V1}/jobs/{text_job}/rows/1/explanation").status_code == 404
 
 
 @pytest.mark.parametrize("name", ["nothing", "0" * 32 + "-1", "0" * 32 + "-99999999999"])
