@@ -59,6 +59,7 @@ def drop_day(connection: Connection, day: date) -> None:
     """
     connection.execute(text("SET LOCAL lock_timeout = '1s'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PARTITION_LOCK})
+    # In the order in which workers lock them; without it they would go with their jobs as well.
     for table in ("explanations", "jobs"):
         connection.execute(text(f"DELETE FROM {table} WHERE day = :day"), {"day": day})
     for table in PARTITIONED:

@@ -52,7 +52,7 @@ class FakeClassifier:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._pause = threading.Event()
-        self._seconds = seconds
+        self.seconds = seconds
 
     def warm_up(self) -> None:
         """Nothing is cold."""
@@ -79,8 +79,8 @@ class FakeClassifier:
                     failures[number] = "a part of this text broke it"
                 if "!fail" in post.doc_text:
                     failures[number] = "this text broke it"
-            if self._seconds:
-                self._pause.wait(self._seconds * len(posts[start : start + BATCH]))
+            if self.seconds:
+                self._pause.wait(self.seconds * len(posts[start : start + BATCH]))
         probabilities = np.array([[expected(post.doc_text), 0.25] for post in posts], dtype=np.float32)
         return Predictions(
             probabilities=probabilities.reshape(len(posts), len(TOPICS)),

@@ -111,6 +111,16 @@ def test_a_job_that_is_removed_takes_its_explanation_along(
     assert rows(engine, "SELECT count(*) FROM explanations") == [(0,)]
 
 
+def test_a_job_whose_removal_stops_halfway_is_ended_with_its_explanation(
+    client: FlaskClient, engine: Engine, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter([ending._day, lambda *_: None])
+    monkeypatch.setattr(ending, "_day", lambda *arguments: next(steps)(*arguments))
+    ending.delete(engine, "local", parse_text_id(asked["id"])[0])
+    assert rows(engine, "SELECT state, error_code FROM explanations") == [("done", "stopped")]
+    assert get(client, asked)["finished_at"] is not None
+
+
 def test_an_explanation_is_dropped_with_the_day_of_its_text(engine: Engine, asked: dict[str, Any]) -> None:
     [(day,)] = rows(engine, "SELECT day FROM explanations")
     run(engine, lambda c: partitions.drop_day(c, day))
@@ -187,6 +197,23 @@ def test_files_go_on_beside_a_stream_of_explanations(
     )
     assert during > 0
     assert rows(engine, "SELECT count(*) FROM explanations WHERE state <> 'done'") == [(0,)]
+
+
+def test_an_explanation_begins_between_the_batches_of_a_claim(
+    client: FlaskClient, drain: Drain, classifier: Recorder, engine: Engine
+) -> None:
+    """A file of a single claim is not worked off first, and an explanation beside it takes no more than its half."""
+    add(engine, 400, chunk_rows=400)
+    # 50 batches of 20 ms: as long as five looks of the explainer, and far more than one explanation takes.
+    classifier.seconds = 0.0025
+    texts = iter([TEXT])
+    classifier.on_compute = lambda: [post(client, {"text": one, "explain": True}) for one in texts] and None  # type: ignore[func-returns-value]
+    drain.run()
+    [(explained, file)] = rows(
+        engine,
+        "SELECT (SELECT finished_at FROM explanations), (SELECT finished_at FROM jobs WHERE kind = 'file')",
+    )
+    assert explained < file
 
 
 def test_requests_share_the_workers(client: FlaskClient, drain: Drain, engine: Engine) -> None:
