@@ -14,6 +14,7 @@ from jobs.records import Outcome, Piece, parse_text_id
 from jobs.states import ExplanationError, Lane
 from tests.integration.explain_support import TEXT, Recorder, get, post, rows, take
 from tests.integration.store_support import add
+from worker import explainer
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.sweeper import sweep_once
@@ -82,6 +83,15 @@ def test_after_three_deaths_an_explanation_is_given_up_and_the_classification_st
     assert len(found["topics"]) == 2
 
 
+def test_who_waits_for_an_explanation_is_woken(
+    app: Any, client: FlaskClient, drain: Drain, asked: dict[str, Any]
+) -> None:
+    bell = app.extensions["rubrika"].bell
+    bell._redis.flushall()
+    drain.run()
+    assert bell._redis.keys("rubrika:wake:*") == [f"rubrika:wake:{asked['id'].split('-')[0]}"]
+
+
 def test_what_waits_is_rung_for(app: Any, engine: Engine, asked: dict[str, Any]) -> None:
     bell = app.extensions["rubrika"].bell
     bell._redis.flushall()
@@ -128,12 +138,17 @@ def test_an_explanation_is_dropped_with_the_day_of_its_text(engine: Engine, aske
 
 
 def test_a_text_that_no_worker_survived_is_not_explained(client: FlaskClient, engine: Engine, heart: Heart) -> None:
-    posted = post(client, {"text": "!kill", "explain": True})
+    """At once, although its neighbour still waits."""
+    posted, other = post(client, {"items": [{"text": one, "explain": True} for one in ("!kill", TEXT)]})["items"]
     run(engine, lambda c: store.claim(c, lane=Lane.INTERACTIVE, limit=1, lease_seconds=-1))
     run(engine, lambda c: c.execute(text("UPDATE chunks SET attempts = 3")))
     run(engine, sweeping.sweep)
+    run(engine, lambda c: store.claim(c, lane=Lane.INTERACTIVE, limit=1, lease_seconds=-1))
+    run(engine, lambda c: c.execute(text("UPDATE chunks SET attempts = 3 WHERE state = 'running'")))
+    run(engine, sweeping.sweep)
     found = get(client, posted)
     assert (found["error"]["code"], found["explanation_error"]["code"]) == ("worker_lost", "not_classified")
+    assert (get(client, other)["status"], get(client, other)["explanation_error"]) == ("queued", None)
 
 
 def test_what_a_worker_of_an_older_version_left_waiting_is_caught_up_with(
@@ -214,6 +229,16 @@ def test_an_explanation_begins_between_the_batches_of_a_claim(
         "SELECT (SELECT finished_at FROM explanations), (SELECT finished_at FROM jobs WHERE kind = 'file')",
     )
     assert explained < file
+
+
+def test_beside_files_no_second_explanation_follows_the_first_at_once(
+    client: FlaskClient, drain: Drain, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client, {"items": [{"text": f"{TEXT} {number}", "explain": True} for number in range(3)]})
+    drain._serve_waiting(beside_others=False)
+    monkeypatch.setattr(explainer, "LOOK_SECONDS", 60)
+    served = [drain._explainer.serve(lambda: None, beside_others=beside) for beside in (True, True, False, True)]
+    assert served == [True, False, True, False]
 
 
 def test_requests_share_the_workers(client: FlaskClient, drain: Drain, engine: Engine) -> None:
