@@ -15,6 +15,7 @@ from api.resources import (
     classifications,
     comparisons,
     events,
+    explanations,
     exports,
     feedback,
     histories,
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> Flask:
         comparisons,
         events,
         feedback,
+        explanations,
         service,
     ):
         app.register_api(resource.blueprint)

@@ -10,8 +10,8 @@ from typing import Any
 
 from api.problems import bad_input
 from jobs.filtering import float32
-from jobs.records import Job, Model, Row, text_id
-from jobs.states import TERMINAL_STATES, JobState
+from jobs.records import Explanation, Job, Model, Row, text_id
+from jobs.states import TERMINAL_STATES, ExplanationState, JobState
 from jobs.summing import Summary
 
 
@@ -59,15 +59,57 @@ def classification(job: Job, row: Row, model: Model | None) -> dict[str, Any]:
         "assigned": [item["topic"] for item in topics if item["assigned"]],
         "error": row_error(row),
         "feedback": None if row.feedback is None else list(row.feedback),
+        "explanation": explained(row, model),
+        "explanation_error": explanation_error(row),
     }
 
 
+def explanation(row: Row, asked: Explanation, model: Model | None) -> dict[str, Any]:
+    """What has become of the wish for an explanation; a text that is not classified yet counts as waiting."""
+    failed = asked.error_code is not None
+    status = "failed" if failed else "succeeded" if asked.state is ExplanationState.DONE else "queued"
+    return {
+        "id": text_id(row.job_id, row.row_no),
+        "status": "running" if asked.state is ExplanationState.RUNNING else status,
+        "model": model.label if model else None,
+        "asked_at": when(asked.asked_at),
+        "finished_at": when(asked.finished_at),
+        "explanation": explained(row, model),
+        "error": explanation_error(row),
+    }
+
+
+def explained(row: Row, model: Model | None) -> dict[str, Any] | None:
+    """By topic, the pieces of a text with their weights, in the order of the text; None while there are none."""
+    found = row.explanation
+    if found is None or found.pieces is None or found.weights is None or model is None:
+        return None
+    weights = found.weights if found.pieces else ((),) * len(model.topics)
+    return {
+        topic.id: [
+            {"field": piece.field, "start": piece.start, "end": piece.end, "weight": round(weight, 4)}
+            for piece, weight in zip(found.pieces, of_topic, strict=True)
+        ]
+        for topic, of_topic in zip(model.topics, weights, strict=True)
+    }
+
+
+def explanation_error(row: Row) -> dict[str, Any] | None:
+    """Why an explanation that was asked for is not there; None when it is, or will be."""
+    found = row.explanation
+    if found is None or found.error_code is None:
+        return None
+    return {"code": found.error_code, "message": found.error_message}
+
+
 def row_status(row: Row, job: Job) -> str:
-    """What has become of one text: queued, running, succeeded, failed or cancelled."""
+    """What has become of one text: queued, running, succeeded, failed or cancelled.
+
+    With probabilities it is still running while an explanation is to come that was asked for together with it."""
     if row.error_code is not None:
         return "failed"
     if row.probabilities is not None:
-        return "succeeded"
+        return "succeeded" if row.is_settled else "running"
     if job.state in {JobState.RUNNING, JobState.CANCELLING}:
         return "running"
     return "cancelled" if job.state is JobState.CANCELLED else "queued"

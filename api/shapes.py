@@ -22,6 +22,7 @@ class PostIn(Strict):
     image2text: str | None = Field(None, description="text found in its picture (OCR)")
     speech2text: str | None = Field(None, description="text heard in its video (ASR)")
     custom_id: str | None = Field(None, max_length=CUSTOM_ID_CHARS, description="your own id, given back as it is")
+    explain: bool = Field(False, description="say as well which words speak for each topic, and which against it")
 
 
 class ClassificationsIn(PostIn):
@@ -181,6 +182,40 @@ class RowErrorOut(BaseModel):
     column: str | None
 
 
+class PieceOut(BaseModel):
+    """A piece of a text, and how much it speaks for a topic."""
+
+    field: str = Field(description="doc_text, image2text or speech2text")
+    start: int = Field(description="its first character in the field, counted in code points")
+    end: int = Field(description="behind its last character")
+    weight: float = Field(
+        description="by how much the natural logarithm of the odds falls without it; below 0 it speaks against"
+    )
+
+
+Explained = dict[str, list[PieceOut]]
+"""By topic, the pieces that the model has read, in the order of the text."""
+
+
+class ReasonOut(BaseModel):
+    """Why there is no explanation."""
+
+    code: str
+    message: str
+
+
+class ExplanationOut(BaseModel):
+    """What has become of the wish for an explanation."""
+
+    id: str = Field(description="of the text")
+    status: str = Field(description="queued, running, succeeded or failed")
+    model: str | None
+    asked_at: str
+    finished_at: str | None
+    explanation: Explained | None
+    error: ReasonOut | None
+
+
 class ClassificationOut(BaseModel):
     """A posted text and what became of it."""
 
@@ -198,6 +233,10 @@ class ClassificationOut(BaseModel):
     assigned: list[str]
     error: RowErrorOut | None
     feedback: list[str] | None = Field(description="topics that a person gave it; null: nobody has judged it")
+    explanation: Explained | None = Field(
+        description="by topic, the pieces of the text that speak for or against it; null: not asked for, or not there"
+    )
+    explanation_error: ReasonOut | None = Field(description="why it was asked for and is not there")
 
 
 class ClassificationsOut(BaseModel):

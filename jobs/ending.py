@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
+from jobs import asking
 from jobs.database import run
 from jobs.errors import ConflictError, NotFoundError
 from jobs.states import JobState
@@ -66,13 +67,14 @@ def delete(engine: Engine, owner: str, job_id: UUID) -> None:
             """),
             {"job": job_id},
         )
+        asking.stop(connection, job_id)
         settle(connection, [job_id])
 
     def remove(connection: Connection) -> None:
         day = _day(connection, owner, job_id)
         if day is None:
             return  # Another request for the same was quicker.
-        for table in ("chunks", "jobs", "feedback"):
+        for table in ("chunks", "explanations", "jobs", "feedback"):
             column = "id" if table == "jobs" else "job_id"
             connection.execute(text(f"DELETE FROM {table} WHERE {column} = :job"), {"job": job_id})
         for table in ("results", "texts"):

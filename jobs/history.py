@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from jobs.filtering import RowStatus, all_words
-from jobs.reading import JOB, ROW, SEARCH_SECONDS, job_of, pair_of, prefixed, with_rate
+from jobs.reading import EXPLAINED, EXPLANATION, JOB, ROW, SEARCH_SECONDS, job_of, pair_of, prefixed, with_rate
 from jobs.records import Job, Row
 from jobs.states import JobState
 
@@ -168,12 +168,12 @@ def _texts_of_window(
     asked, more = wanted.of_texts()
     rows = connection.exec_driver_sql(
         f"""
-            SELECT {prefixed(JOB)}, {ROW}
+            SELECT {prefixed(JOB)}, {ROW}, {EXPLANATION}
             FROM (SELECT * FROM jobs WHERE owner = %(owner)s AND kind = 'texts'
                     AND (%(job)s::uuid IS NULL OR id <= %(job)s) AND (%(last)s::uuid IS NULL OR id >= %(last)s)
                     AND {times}) j
             JOIN texts t ON t.job_id = j.id AND t.day = j.day
-            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no
+            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no {EXPLAINED}
             WHERE (%(job)s::uuid IS NULL OR j.id < %(job)s OR t.row_no > %(row)s) AND {asked}
             ORDER BY j.id DESC, t.row_no LIMIT %(limit)s
         """,

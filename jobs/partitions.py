@@ -59,6 +59,8 @@ def drop_day(connection: Connection, day: date) -> None:
     """
     connection.execute(text("SET LOCAL lock_timeout = '1s'"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PARTITION_LOCK})
-    connection.execute(text("DELETE FROM jobs WHERE day = :day"), {"day": day})
+    # In the order in which workers lock them; without it they would go with their jobs as well.
+    for table in ("explanations", "jobs"):
+        connection.execute(text(f"DELETE FROM {table} WHERE day = :day"), {"day": day})
     for table in PARTITIONED:
         connection.execute(text(f"DROP TABLE IF EXISTS {name_of(table, day)}"))

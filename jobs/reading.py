@@ -14,8 +14,8 @@ from sqlalchemy import Connection, text
 
 from jobs.errors import NotFoundError
 from jobs.filtering import RowFilter
-from jobs.records import Job, Model, Row
-from jobs.states import TERMINAL_STATES, JobKind, JobState
+from jobs.records import Explanation, Job, Model, Piece, Row
+from jobs.states import TERMINAL_STATES, ExplanationState, JobKind, JobState
 
 RATE_SECONDS = 20
 """The rate of a running job is that of the chunks which were finished in the last so many seconds."""
@@ -37,6 +37,12 @@ ROW = """
     r.error_code, r.error_message, r.error_column,
     (SELECT f.topics FROM feedback f WHERE f.job_id = t.job_id AND f.row_no = t.row_no) AS feedback
 """
+EXPLANATION = """
+    e.state AS e_state, e.with_text AS e_with_text, e.asked_at AS e_asked_at, e.finished_at AS e_finished_at,
+    e.fields AS e_fields, e.starts AS e_starts, e.ends AS e_ends, e.weights AS e_weights,
+    e.error_code AS e_error_code, e.error_message AS e_error_message
+"""
+EXPLAINED = "LEFT JOIN explanations e ON e.job_id = t.job_id AND e.row_no = t.row_no"
 JOINED = "texts t LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no"
 
 
@@ -171,20 +177,25 @@ def search_rows(
 # --- texts that were posted -----------------------------------------------------------------------------------------
 
 
-def texts_of_job(connection: Connection, owner: str, job_id: UUID, row_no: int | None = None) -> list[tuple[Job, Row]]:
-    """The texts of one request to `/classifications`, or the one with `row_no`. Raises `NotFoundError` for none."""
+def texts_of_job(
+    connection: Connection, owner: str, job_id: UUID, row_no: int | None = None, *, kind: JobKind = JobKind.TEXTS
+) -> list[tuple[Job, Row]]:
+    """The texts of one request to `/classifications`, or the one with `row_no`, with their explanations.
+
+    With `kind` a row of a file is read the same way. Raises `NotFoundError` for none.
+    """
     rows = connection.execute(
         text(f"""
-            SELECT {prefixed(JOB)}, {ROW} FROM jobs j JOIN texts t ON t.job_id = j.id AND t.day = j.day
-            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no
-            WHERE j.id = :job AND j.owner = :owner AND j.kind = 'texts'
+            SELECT {prefixed(JOB)}, {ROW}, {EXPLANATION} FROM jobs j JOIN texts t ON t.job_id = j.id AND t.day = j.day
+            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no {EXPLAINED}
+            WHERE j.id = :job AND j.owner = :owner AND j.kind = :kind
               AND (CAST(:row AS integer) IS NULL OR t.row_no = :row)
             ORDER BY t.row_no
         """),
-        {"job": job_id, "owner": owner, "row": row_no},
+        {"job": job_id, "owner": owner, "kind": kind, "row": row_no},
     ).all()
     if not rows:
-        raise NotFoundError("There is no such classification.")
+        raise NotFoundError("There is no such text.")
     return [pair_of(row) for row in rows]
 
 
@@ -200,8 +211,22 @@ def prefixed(columns: str) -> str:
 
 
 def pair_of(row: Any) -> tuple[Job, Row]:
-    """A row of a query for both; the columns of the job are `prefixed`."""
+    """A row of a query for a job (`prefixed`), a text (`ROW`) and its `EXPLANATION`."""
     values = dict(row._mapping)
     job = {name.removeprefix("j_"): value for name, value in values.items() if name.startswith("j_")}
-    rest = {name: value for name, value in values.items() if not name.startswith("j_")}
-    return Job(**{**job, "kind": JobKind(job["kind"]), "state": JobState(job["state"])}), _row_of(rest)
+    explained = {name.removeprefix("e_"): value for name, value in values.items() if name.startswith("e_")}
+    rest = {name: value for name, value in values.items() if not name.startswith(("j_", "e_"))}
+    found = replace(_row_of(rest), explanation=_explanation_of(explained))
+    return Job(**{**job, "kind": JobKind(job["kind"]), "state": JobState(job["state"])}), found
+
+
+def _explanation_of(values: dict[str, Any]) -> Explanation | None:
+    if values["state"] is None:
+        return None
+    fields, starts, ends, weights = (values.pop(name) for name in ("fields", "starts", "ends", "weights"))
+    pieces = of_topics = None
+    if weights is not None:
+        pieces = tuple(Piece(*place) for place in zip(fields, starts, ends, strict=True))
+        size = len(pieces)
+        of_topics = tuple(tuple(weights[first : first + size]) for first in range(0, len(weights), size or 1))
+    return Explanation(**{**values, "state": ExplanationState(values["state"])}, pieces=pieces, weights=of_topics)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobs.errors import NotFoundError
-from jobs.states import JobKind, JobState
+from jobs.states import ExplanationState, JobKind, JobState
 
 
 def new_id() -> UUID:
@@ -59,6 +59,8 @@ class NewText(NamedTuple):
     error_code: str | None = None
     error_message: str | None = None
     error_column: str | None = None
+    explain: bool = False
+    """Whether its explanation is asked for together with it."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,45 @@ class Job:
     queue_position: int = 0
 
 
+class Piece(NamedTuple):
+    """A piece of a text that an explanation weighs: from `start` to before `end` in a field, in code points."""
+
+    field: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What has become of the wish to know which words speak for the topics of a text.
+
+    `weights` has a tuple for each topic of the model, in its order, with the weight of each of `pieces`; both are None
+    until they are found, and for ever when there is an error.
+    """
+
+    state: ExplanationState
+    with_text: bool
+    asked_at: datetime
+    finished_at: datetime | None = None
+    pieces: tuple[Piece, ...] | None = None
+    weights: tuple[tuple[float, ...], ...] | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to come."""
+        return self.state is not ExplanationState.DONE
+
+
+@dataclass(frozen=True)
+class ExplanationClaim:
+    """A text that a worker shall explain, under a lease."""
+
+    lease: UUID
+    text: ClaimedText
+
+
 @dataclass(frozen=True)
 class Row:
     """A text with what is recorded for it so far."""
@@ -210,11 +251,22 @@ class Row:
     error_column: str | None
     feedback: tuple[str, ...] | None = None
     """The topics that a person gave it; none: nobody has judged it."""
+    explanation: Explanation | None = None
+    """Of a posted text; none: nobody has asked for it."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was asked for together with the text is recorded."""
+        if self.error_code is not None:
+            return True
+        explained = self.explanation is None or not self.explanation.with_text or not self.explanation.is_open
+        return self.probabilities is not None and explained
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep did, and how much is still waiting (chunks, and seconds since the oldest was queued)."""
+    """What one sweep did, and how much is still waiting: chunks and explanations, and seconds since the oldest
+    chunk was queued."""
 
     requeued: int
     split: int

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from jobs.states import TERMINAL_STATES, ChunkState, JobKind, JobState
+from jobs.states import TERMINAL_STATES, ChunkState, ExplanationState, JobKind, JobState
 
 metadata = MetaData(
     naming_convention={
@@ -210,6 +210,67 @@ Index(
     results.c.row_no,
     postgresql_where=text("error_code IS NOT NULL"),
 )
+
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("row_no", Integer, nullable=False),
+    Column("day", Date, nullable=False, comment="the partition of its text"),
+    Column("with_text", Boolean, nullable=False, comment="asked for together with the text: its job ends with it"),
+    Column(
+        "turn",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="virtual time: the smallest waiting turn is claimed first, whatever its job",
+    ),
+    Column("state", Text, nullable=False),
+    Column(
+        "model_id",
+        Integer,
+        ForeignKey("models.id"),
+        comment="the model that classified the text, and alone may explain it; none: not yet",
+    ),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("asked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("queued_at", DateTime(timezone=True)),
+    Column("lease", Uuid),
+    Column("lease_until", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("fields", ARRAY(Text), comment="of each piece of the text"),
+    Column("starts", ARRAY(Integer), comment="of each piece, in code points"),
+    Column("ends", ARRAY(Integer)),
+    Column("weights", ARRAY(REAL), comment="topics x pieces, a topic after the other"),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    PrimaryKeyConstraint("job_id", "row_no"),
+    CheckConstraint(_one_of("state", list(ExplanationState)), name="state"),
+    CheckConstraint("state NOT IN ('queued', 'running') OR model_id IS NOT NULL", name="model"),
+    CheckConstraint("state <> 'queued' OR queued_at IS NOT NULL", name="queued"),
+    CheckConstraint("(state = 'running') = (lease_until IS NOT NULL AND lease IS NOT NULL)", name="lease"),
+    CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("(state = 'done') = ((weights IS NULL) <> (error_code IS NULL))", name="weights_or_error"),
+    CheckConstraint(
+        "(fields IS NULL) = (weights IS NULL) AND (starts IS NULL) = (fields IS NULL) "
+        "AND (ends IS NULL) = (fields IS NULL) AND cardinality(starts) = cardinality(fields) "
+        "AND cardinality(ends) = cardinality(fields)",
+        name="places",
+    ),
+)
+"""Which words speak for the topics of a text: both the queue of what is asked for and the record of what was found.
+
+A row is changed three times and read by its key. There are few of them, because each costs a hundred times what its
+text cost: so they need no partitions, and go with their job when its day is over."""
+Index(
+    "ix_explanations_queued",
+    explanations.c.turn,
+    explanations.c.job_id,
+    explanations.c.row_no,
+    postgresql_where=text("state = 'queued'"),
+)
+Index("ix_explanations_waiting", explanations.c.job_id, postgresql_where=text("state = 'waiting'"))
+Index("ix_explanations_lease_until", explanations.c.lease_until, postgresql_where=text("state = 'running'"))
 
 feedback = Table(
     "feedback",

@@ -83,6 +83,7 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_MAX_DEPTH": ("64", "deepest nesting of JSON in a row; a deeper one is a row error"),
     "RUBRIKA_MAX_TEXT_CHARS": ("100000", "longest text, its three fields together; a longer one is 422 or a row error"),
     "RUBRIKA_MAX_ITEMS": ("1000", "most posts in one request to `/classifications`; more are 422"),
+    "RUBRIKA_MAX_EXPLAINED": ("50", "most posts of one request that may ask for an explanation; more are 422"),
 }
 
 
@@ -127,6 +128,7 @@ class Settings:
     max_depth: int
     max_text_chars: int
     max_items: int
+    max_explained: int
 
     @staticmethod
     def from_env(env: Mapping[str, str] | None = None) -> "Settings":
@@ -202,6 +204,7 @@ class Settings:
             max_depth=number("RUBRIKA_MAX_DEPTH", 1, 500),
             max_text_chars=number("RUBRIKA_MAX_TEXT_CHARS", 1, 10**8),
             max_items=number("RUBRIKA_MAX_ITEMS", 1, 100_000),
+            max_explained=number("RUBRIKA_MAX_EXPLAINED", 0, 100_000),
         )
 
     @property

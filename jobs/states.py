@@ -1,4 +1,4 @@
-"""The states of jobs and chunks, and the lanes in which chunks wait. Drawn in `docs/states.md`."""
+"""The states of jobs, chunks and explanations, and the lanes in which chunks wait. Drawn in `docs/states.md`."""
 
 from enum import IntEnum, StrEnum
 
@@ -67,6 +67,41 @@ class Lane(IntEnum):
 
     BULK = 1
     """Files, and batches that nobody holds a request for."""
+
+
+class ExplanationState(StrEnum):
+    """What has become of the wish to know which words speak for the topics of a text."""
+
+    WAITING = "waiting"
+    """Asked for together with a text that is not classified yet."""
+
+    QUEUED = "queued"
+    """The text is classified; waiting for a worker with the model that did it."""
+
+    RUNNING = "running"
+    """Held by the worker whose lease token it carries, until `lease_until`."""
+
+    DONE = "done"
+    """The weights are recorded, or why there are none."""
+
+
+class ExplanationError(StrEnum):
+    """Why a text has no explanation although somebody asked. Codes are part of the interface: clients compare them."""
+
+    NOT_CLASSIFIED = "not_classified"
+    """The text has no probabilities, so there is nothing to explain."""
+
+    FAILED = "explanation_failed"
+    """The model failed on the text without some of its words."""
+
+    WORKER_LOST = "explainer_lost"
+    """Every worker that tried died or hung. The classification stands."""
+
+    MODEL_GONE = "model_gone"
+    """No worker runs the model any more that classified the text."""
+
+    STOPPED = "stopped"
+    """The job was stopped before its turn came."""
 
 
 class RowError(StrEnum):

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs import tallies
+from jobs import asking, tallies
 from jobs.copying import copy_in, escaped, json_field, real_array
 from jobs.database import transaction
 from jobs.partitions import ensure_partitions, name_of
@@ -74,6 +74,7 @@ def add_job(
             any_failed=counter.failed > 0,
             model_id=model_id,
         )
+        asking.ask_with(connection, job_id, day, counter.explained)
         return job_id, True
 
 
@@ -167,12 +168,15 @@ class _Counter:
     def __init__(self) -> None:
         self.rows = 0
         self.failed = 0
+        self.explained: list[int] = []
 
     def lines(self, job_id: UUID, day: date, texts: Iterable[NewText]) -> Iterator[str]:
         start, end = f"{job_id}\t", f"\t{day.isoformat()}\t"
         for row in texts:
             self.rows += 1
             tail = "\t\\N\t\\N\t\\N\n"
+            if row.explain:
+                self.explained.append(self.rows)
             if row.error_code is not None:
                 self.failed += 1
                 tail = f"\t{escaped(row.error_code)}\t{escaped(row.error_message)}\t{escaped(row.error_column)}\n"
@@ -341,6 +345,7 @@ def finish(connection: Connection, lease: UUID, model_id: int, outcomes: Sequenc
         held.setdefault(chunk.job_id, set()).update(range(chunk.first_row, chunk.first_row + chunk.row_count))
     kept = [outcome for outcome in outcomes if outcome.text.row_no in held.get(outcome.text.job_id, ())]
     copy_in(connection, "results", _RESULT_COLUMNS, _result_lines(kept, model_id))
+    asking.results_are_in(connection, kept, model_id)
     succeeded = dict.fromkeys(held, 0)
     failed = dict.fromkeys(held, 0)
     cached = dict.fromkeys(held, 0)
@@ -394,7 +399,7 @@ def count_rows(
 
 
 def settle(connection: Connection, jobs: Sequence[UUID]) -> list[UUID]:
-    """Give the jobs that have no open chunk left their terminal state; return these.
+    """Give the jobs that have no open chunk left, and nothing to explain, their terminal state; return these.
 
     A statement of its own after the counts were locked, so that of two workers who finish the last two chunks at once
     the second sees what the first has committed.
@@ -409,6 +414,9 @@ def settle(connection: Connection, jobs: Sequence[UUID]) -> list[UUID]:
                          ELSE 'partially_succeeded' END
                 WHERE id = ANY(:jobs) AND finished_at IS NULL AND NOT EXISTS (
                     SELECT 1 FROM chunks WHERE job_id = jobs.id AND state IN ('queued', 'running'))
+                  AND NOT EXISTS (
+                    SELECT 1 FROM explanations
+                    WHERE job_id = jobs.id AND state IN ('queued', 'running') AND with_text)
                 RETURNING id
             """),
             {"jobs": list(jobs)},

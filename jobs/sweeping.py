@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from jobs import tallies
+from jobs import asking, explaining, tallies
 from jobs.partitions import ensure_partitions, existing_days
 from jobs.records import Sweep
 from jobs.states import RowError
@@ -70,6 +70,7 @@ def sweep(connection: Connection) -> Sweep | None:
         """),
     )
     cancelling = connection.execute(text("SELECT id FROM jobs WHERE state = 'cancelling'")).scalars().all()
+    explained = explaining.sweep(connection)
     settled += settle(connection, sorted({*touched, *cancelling}))
     waiting, oldest = connection.execute(
         text("""
@@ -78,7 +79,8 @@ def sweep(connection: Connection) -> Sweep | None:
                   ORDER BY lane, turn, job_id LIMIT 1000) AS waiting
         """),
     ).one()
-    return Sweep(requeued, split, len(lost), waiting, oldest, tuple(settled))
+    to_explain = explaining.waiting(connection)
+    return Sweep(requeued, split, len(lost), waiting + to_explain, oldest, tuple(dict.fromkeys([*settled, *explained])))
 
 
 def _expired(connection: Connection) -> list[_Expired]:
@@ -157,6 +159,7 @@ def _give_up(connection: Connection, lost: Sequence[_Expired]) -> list[UUID]:
                 "message": f"Every worker that read this text was lost ({chunk.attempts} attempts).",
             },
         ).rowcount
+        asking.nothing_to_explain(connection, chunk.job_id, chunk.first_row)
         failed[chunk.job_id] = failed.get(chunk.job_id, 0) + inserted
     settled = count_rows(connection, dict.fromkeys(failed, 0), failed, None)
     tallies.add_failures(connection, {job: {RowError.WORKER_LOST: rows} for job, rows in failed.items() if rows})

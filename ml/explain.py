@@ -39,7 +39,7 @@ SMALLEST_PROBABILITY = 1e-4
 # An address; or a word with what holds its parts together and with its sign; or a run of emoji and the like.
 # Punctuation stays whatever is taken out, and has no weight.
 _PIECE = re.compile(
-    r"https?://\S+|[@#]?\w+(?:[-'’.]\w+)*|[^\w\s!-/:-@\[-`{-~«»„“”‘’…–—‑№§•·]+",
+    r"https?://\S+|[@#]?\w+(?:[-'’.]\w+)*|[^\w\s!-/:-@\[-`{-~«»„“”‘’…–—‑−×№§•·]+",
 )
 
 
@@ -76,7 +76,9 @@ def explain(
     Raises:
         ModelError: the model fails on the post or on a part of it.
     """
-    pieces = pieces_of(classifier, post)
+    # What the model does not read must not move up when words are taken out: they would be held responsible for it.
+    post = _read_part(classifier, post)
+    pieces = _pieces(post)
     topics = [topic.id for topic in classifier.info.topics]
     if not pieces:
         return {topic: [] for topic in topics}
@@ -91,16 +93,12 @@ def explain(
     }
 
 
-def pieces_of(classifier: Classifier, post: Post) -> list[Piece]:
-    """Return the words of `post` that the model reads, without weights; phrases where words are more than `MAX_PIECES`.
+def _pieces(post: Post) -> list[Piece]:
+    """Return the words of `post` without weights; phrases where words are more than `MAX_PIECES`.
 
     A phrase never reaches from one field into the next.
     """
-    words = [
-        Piece(field, match.start(), match.end()) for field in FIELDS for match in _PIECE.finditer(getattr(post, field))
-    ]
-    if classifier.prepare([post]).truncated.any():
-        words = words[: _words_read(classifier, post, words)]
+    words = _words(post)
     size = max(1, -(-len(words) // MAX_PIECES))
     while True:
         pieces = []
@@ -115,17 +113,33 @@ def pieces_of(classifier: Classifier, post: Post) -> list[Piece]:
         size += 1
 
 
-def _words_read(classifier: Classifier, post: Post, words: list[Piece]) -> int:
-    """Return how many of the words the model reads at least a part of; found by bisection, without the network."""
+def _words(post: Post) -> list[Piece]:
+    """Return the words of `post`, one by one."""
+    return [
+        Piece(field, match.start(), match.end()) for field in FIELDS for match in _PIECE.finditer(getattr(post, field))
+    ]
+
+
+def _read_part(classifier: Classifier, post: Post) -> Post:
+    """Return the post up to the last word that the model reads as a whole; by bisection, without the network."""
+    if not classifier.prepare([post]).truncated.any():
+        return post
+    words = _words(post)
     low, high = 0, len(words)
     while low < high:
-        middle = (low + high) // 2
-        kept = np.arange(len(words)) <= middle
-        if classifier.prepare([_of(post, words, kept)]).truncated.any():
-            high = middle
+        middle = (low + high + 1) // 2
+        if classifier.prepare([_up_to(post, words[middle - 1])]).truncated.any():
+            high = middle - 1
         else:
-            low = middle + 1
-    return min(low + 1, len(words))
+            low = middle
+    return _up_to(post, words[max(low, 1) - 1]) if words else post
+
+
+def _up_to(post: Post, word: Piece) -> Post:
+    """Return the post up to the end of one of its words."""
+    place = FIELDS.index(word.field)
+    texts = {field: getattr(post, field) for field in FIELDS[: place + 1]}
+    return Post(**{**texts, word.field: texts[word.field][: word.end]})
 
 
 def _of(post: Post, pieces: list[Piece], kept: Bools) -> Post:

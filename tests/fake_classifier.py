@@ -2,7 +2,8 @@
 
 The probability of sport follows from the text alone, so that a test can tell whether every row got its own result.
 Texts with a command in them misbehave: `!kill` ends the process, `!choke` ends it already while the text is prepared,
-`!fail` fails alone, `!explode` fails the whole batch.
+`!fail` fails alone, `!explode` fails the whole batch. Some misbehave only while they are explained, that is when words
+of them are missing: without its word `слово`, `!brittle` ends the process and `!fragile` fails.
 Run as a module it is a worker process with this classifier, which takes `FAKE_SECONDS` for a text.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from jobs.settings import Settings
 from ml.artifact import ModelInfo, Topic
@@ -37,6 +39,10 @@ class FakePrepared:
 
     posts: tuple[Post, ...]
 
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        return np.zeros(len(self.posts), dtype=np.bool_)
+
 
 class FakeClassifier:
     """Has the shape of `ml.classifier.Classifier`."""
@@ -46,7 +52,7 @@ class FakeClassifier:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._pause = threading.Event()
-        self._seconds = seconds
+        self.seconds = seconds
 
     def warm_up(self) -> None:
         """Nothing is cold."""
@@ -67,15 +73,19 @@ class FakeClassifier:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if "!explode" in post.doc_text:
                     raise RuntimeError("the network broke")
+                if "!brittle" in post.doc_text and "слово" not in post.doc_text:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if "!fragile" in post.doc_text and "слово" not in post.doc_text:
+                    failures[number] = "a part of this text broke it"
                 if "!fail" in post.doc_text:
                     failures[number] = "this text broke it"
-            if self._seconds:
-                self._pause.wait(self._seconds * len(posts[start : start + BATCH]))
+            if self.seconds:
+                self._pause.wait(self.seconds * len(posts[start : start + BATCH]))
         probabilities = np.array([[expected(post.doc_text), 0.25] for post in posts], dtype=np.float32)
         probabilities = probabilities.reshape(len(posts), len(TOPICS))
         return Predictions(
             probabilities=probabilities,
-            truncated=np.zeros(len(posts), dtype=bool),
+            truncated=prepared.truncated,
             failures=failures,
             logits=np.log(probabilities / (1 - probabilities)),
         )

@@ -38,6 +38,7 @@ ICONS = (
     "hourglass-split",
     "info-circle",
     "plus-lg",
+    "question-circle",
     "slash-circle",
     "trash",
     "upload",

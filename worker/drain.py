@@ -1,7 +1,8 @@
 """One rung bell: claim chunk after chunk until nothing waits, and keep the network busy all the while.
 
 While the network computes a chunk, one thread claims, reads and tokenises the next and another records the last.
-Between two batches of a chunk the worker looks for texts that somebody is waiting for and computes these first.
+Between two batches of a chunk the worker looks for texts that somebody is waiting for and computes these first, and for
+texts that somebody wants explained.
 """
 
 import logging
@@ -23,6 +24,7 @@ from jobs.records import Claim, ClaimedText
 from jobs.settings import Settings
 from jobs.states import Lane
 from ml.classifier import Classifier, Predictions
+from worker.explainer import Explainer
 from worker.heart import Heart
 from worker.memo import Memo, key_of
 from worker.rate import CLAIM_SECONDS, INTERACTIVE_SECONDS, Rate
@@ -68,6 +70,7 @@ class Drain:
         self._rates = {lane: Rate() for lane in Lane}
         self._look_due = 0.0
         self._stopping = threading.Event()
+        self._explainer = Explainer(settings, engine, bell, classifier, model_id, heart, self._stopping)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
@@ -91,6 +94,7 @@ class Drain:
                     self._bell.ring()
                     break
                 served = self._serve_waiting(beside_others=False)
+                served |= self._explainer.serve(self._let_pass, beside_others=False)
                 work = ahead.result() if ahead else None
                 work = work or self._take(Lane.BULK)
                 ahead = None
@@ -140,6 +144,16 @@ class Drain:
 
     def _overtake(self) -> None:
         """Between two batches of a bulk chunk: whoever is waiting in front of a page goes first."""
+        self._let_pass()
+        try:
+            self._explainer.serve(self._let_pass, beside_others=True)
+        except UnavailableError as error:
+            log.warning("no look at texts to explain: %s", error)
+        except Exception:
+            log.exception("explaining failed")
+
+    def _let_pass(self) -> None:
+        """Between two batches of anything that takes its time: texts that somebody waits for are computed first."""
         if time.monotonic() < self._look_due:
             return
         try:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from jobs import fleet, store
+from jobs import explaining, fleet, store
 from jobs.database import run
 from jobs.errors import UnavailableError
 
@@ -81,4 +81,5 @@ class Heart:
         store.relaxed(connection)
         if leases := list(self.held()):
             store.extend(connection, leases, self._lease_seconds)
+            explaining.extend(connection, leases, self._lease_seconds)
         fleet.worker_seen(connection, self._worker, self.model_id, self._device)

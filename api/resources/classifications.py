@@ -1,9 +1,7 @@
 """`/classifications`: one text, or up to a thousand, posted as JSON; their results; and their history."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
@@ -12,7 +10,7 @@ from api.context import OWNER, Context, context
 from api.files import problem_of
 from api.problems import BadField, ProblemError, bad_input
 from api.represent import classification, cursor, page, read_cursor
-from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait
+from api.resources.common import documented, fingerprint_of, hold, idempotency, json_response, preferred_wait
 from api.resources.filters import repeated, wanted_texts
 from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut, IdPath, PostIn, TextsQuery
 from jobs import reading, store
@@ -34,7 +32,8 @@ blueprint = APIBlueprint("classifications", __name__, abp_tags=[Tag(name="Texts"
     PATH,
     summary="Classify one post, or up to a thousand",
     description="Answers 202 with the resource at once. With `Prefer: wait=N` (60 at most) it answers 200 as soon as "
-    "the result is there, or 202 after N seconds. An `Idempotency-Key` makes it safe to repeat.",
+    "the result is there, or 202 after N seconds. An `Idempotency-Key` makes it safe to repeat. With `explain` the "
+    "result has an `explanation`, and is there when that is.",
     responses=documented(400, 409, 413, 415, s200=ClassificationOut, s202=ClassificationOut),
 )
 def classify(body: ClassificationsIn) -> Response:
@@ -51,11 +50,11 @@ def classify(body: ClassificationsIn) -> Response:
     )
     if is_new:
         ctx.bell.ring()
-    finished = _wait(ctx, job_id, wait) if wait else False
+    finished = bool(wait) and hold(ctx, job_id, wait, lambda connection: reading.is_finished(connection, job_id))
     with transaction(ctx.engine) as connection:
         found = reading.texts_of_job(connection, OWNER, job_id)
     if not is_new:
-        finished = all(row.probabilities is not None or row.error_code is not None for _, row in found)
+        finished = all(row.is_settled for _, row in found)
     return _answer(ctx, found, single=body.items is None, finished=finished, wait=wait)
 
 
@@ -70,7 +69,7 @@ def read(path: IdPath) -> Response:
     with transaction(ctx.engine) as connection:
         [(job, row)] = reading.texts_of_job(connection, OWNER, job_id, row_no)
     response = json_response(_resource(ctx, job, row))
-    if row.probabilities is None and row.error_code is None:
+    if not row.is_settled:
         response.headers["Retry-After"] = "1"
     return response
 
@@ -107,8 +106,12 @@ def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:
             pointer = prefix.format(number) + found.pointer
             errors.append(BadField(pointer=pointer, code=found.code, message=found.message))
         texts.append(
-            NewText(*_fields(post), post.custom_id),
+            NewText(*_fields(post), post.custom_id, explain=post.explain),
         )
+    if sum(post.explain for post in posts) > ctx.settings.max_explained:
+        message = f"More than {ctx.settings.max_explained} posts of one request ask for an explanation."
+        pointer = "/explain" if body.items is None else "/items"
+        errors.append(BadField(pointer=pointer, code="too_many_explained", message=message))
     if errors:
         raise ProblemError(422, "invalid_input", errors[0].message, errors[:100])
     return texts
@@ -131,22 +134,6 @@ def _problem(post: PostIn, max_chars: int) -> BadField | None:
 
 def _fields(post: PostIn) -> tuple[str, str, str]:
     return post.text or post.doc_text or "", post.image2text or "", post.speech2text or ""
-
-
-def _wait(ctx: Context, job_id: UUID, seconds: float) -> bool:
-    """Hold the request until the job is finished or the time is over; whether it is finished.
-
-    The bell wakes us; a look at Postgres every four seconds covers one that was lost.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        ctx.bell.wait(job_id, left)
-        with transaction(ctx.engine) as connection:
-            if reading.is_finished(connection, job_id):
-                return True
 
 
 def _resource(ctx: Context, job: Job, row: Row) -> dict[str, Any]:

@@ -4,12 +4,17 @@ import hashlib
 import json
 import math
 import re
+import time
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from flask import Response, request
+from sqlalchemy import Connection
 
+from api.context import Context
 from api.problems import MEDIA_TYPE, bad_input
+from jobs.database import transaction
 from jobs.records import Idempotency, Model
 
 MAX_WAIT_SECONDS = 60
@@ -44,6 +49,22 @@ def preferred_wait() -> float:
             if match:
                 return float(min(int(match[1]), MAX_WAIT_SECONDS))
     return 0.0
+
+
+def hold(ctx: Context, job_id: UUID, seconds: float, is_there: Callable[[Connection], bool]) -> bool:
+    """Hold the request until what it waits for is there or the time is over; whether it is there.
+
+    The bell wakes us; a look at Postgres every four seconds covers one that was lost.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        ctx.bell.wait(job_id, left)
+        with transaction(ctx.engine) as connection:
+            if is_there(connection):
+                return True
 
 
 def idempotency(fingerprint: str | Callable[[], str]) -> Idempotency | None:

@@ -13,7 +13,10 @@ from jobs import fleet
 from jobs.database import make_engine, run
 from jobs.settings import Settings
 from tests.integration.api_support import Worker
+from tests.integration.explain_support import Recorder, register
 from tests.integration.store_support import TOPICS
+from worker.drain import Drain
+from worker.heart import Heart
 
 
 @pytest.fixture
@@ -60,3 +63,40 @@ def busy_worker(worker: Worker) -> Iterator[Worker]:
     yield worker
     worker.close()
     thread.join(10)
+
+
+@pytest.fixture
+def classifier() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def heart(engine: Engine, classifier: Recorder) -> Iterator[Heart]:
+    made = Heart(engine, worker="test", model_id=register(engine, classifier), device="fake", lease_seconds=10)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def drain(app: Any, settings: Settings, engine: Engine, classifier: Recorder, heart: Heart) -> Iterator[Drain]:
+    bell = app.extensions["rubrika"].bell
+    made = Drain(settings, engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def busy_drain(drain: Drain) -> Iterator[Drain]:
+    """A drain that goes on for as long as the test does."""
+    stopping = threading.Event()
+
+    def work() -> None:
+        while not stopping.wait(0.01):
+            drain.run()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield drain
+    stopping.set()
+    thread.join(20)

@@ -10,7 +10,7 @@ from api.app import create_app
 from api.files import FileCode
 from cli.main import main
 from jobs.settings import PROJECT_ROOT, SETTINGS_TABLE, Settings
-from jobs.states import ChunkState, JobState, RowError
+from jobs.states import ChunkState, ExplanationError, ExplanationState, JobState, RowError
 
 README = PROJECT_ROOT / "README.md"
 DOCUMENTS = [README, *sorted((PROJECT_ROOT / "docs").rglob("*.md"))]
@@ -107,7 +107,7 @@ def test_the_guide_has_a_heading_and_an_example_for_every_address() -> None:
     assert [heading for heading in served if "curl -s" not in described[heading]] == []
 
 
-@pytest.mark.parametrize("code", [*FileCode, *RowError])
+@pytest.mark.parametrize("code", [*FileCode, *RowError, *ExplanationError])
 def test_every_code_is_explained(code: str) -> None:
     explained = {row[-2].strip("`") for rows in tables(API_GUIDE) for row in rows[1:]}
     assert code in explained
@@ -128,7 +128,8 @@ def test_every_code_of_a_problem_is_in_the_guide() -> None:
 
 
 def test_the_diagrams_show_exactly_the_states_of_the_code() -> None:
-    chunk, job = re.findall(r"```mermaid\n(.*?)```", STATES.read_text(), flags=re.DOTALL)
+    chunk, job, explanation = re.findall(r"```mermaid\n(.*?)```", STATES.read_text(), flags=re.DOTALL)
     arrow = re.compile(r"^ +(\S+) --> (\S+?)(?::.*)?$", re.MULTILINE)
     assert {end for ends in arrow.findall(chunk) for end in ends} - {"[*]", "split"} == set(ChunkState)
     assert {end for ends in arrow.findall(job) for end in ends} - {"[*]", "settled"} == set(JobState)
+    assert {end for ends in arrow.findall(explanation) for end in ends} - {"[*]"} == set(ExplanationState)

@@ -69,6 +69,20 @@ def test_a_long_text_is_explained_in_phrases_and_only_as_far_as_it_is_read() -> 
     assert all(one.start < one.end for one in found)
 
 
+def test_how_far_a_text_is_read_does_not_depend_on_what_stands_behind() -> None:
+    """Thousands of marks that the model never reads are not mistaken for the end of what it does."""
+    post = Post(" ".join(["слово"] * 100 + ["гол"]) + " , , ," * 2000, "матч ! " * 500)
+    found = pieces(post)
+    assert max(one.end for one in found) == len("слово ") * 100 + len("гол")
+    assert found[-1].weight == pytest.approx(2, abs=1e-3)
+
+
+def test_words_are_not_held_responsible_for_what_moves_up_in_their_place() -> None:
+    """Without 'слово' the model would read one more 'гол' behind its limit."""
+    post = Post(" ".join(["слово"] * LONGEST + ["гол"] * 50))
+    assert [one.weight for one in pieces(post)] == pytest.approx([0] * len(pieces(post)), abs=1e-6)
+
+
 def test_a_text_without_words_has_no_pieces_and_a_model_that_fails_says_so() -> None:
     assert pieces(Post("!!! ... —")) == []
     with pytest.raises(ModelError, match="broken"):

@@ -1,11 +1,14 @@
 // The permanent page of one text.
 
 import { api, request } from "./api.js";
+import { copyButton } from "./copy.js";
 import { byId, el, notice, say } from "./dom.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { moment } from "./format.js";
+import { judgement } from "./judge.js";
 import { problemNotice, rowProblem } from "./problems.js";
 import { resultView } from "./topics.js";
+import { whyButton } from "./why.js";
 import { t } from "./words.js";
 
 const FIELDS = ["doc_text", "image2text", "speech2text"];
@@ -29,7 +32,19 @@ function showPost(resource) {
 function showOutcome(resource) {
   showPost(resource);
   if (resource.status === "succeeded") {
-    byId("result").replaceChildren(resultView(resource, { link: false }));
+    // The words are marked where the text stands already.
+    const plain = el("div", {}, [...byId("post").childNodes]);
+    const words = el("div", { class: "why-place" });
+    byId("post").replaceChildren(words, plain);
+    const onShown = (shown) => {
+      plain.hidden = shown;
+    };
+    byId("post-tools").replaceChildren(whyButton(resource, words, { onShown, heading: "h2" }));
+    byId("result").replaceChildren(
+      resultView(resource, { link: false }),
+      judgement(resource),
+      el("div", { class: "result-tools" }, copyButton(resource)),
+    );
   } else {
     const reason = resource.error ? rowProblem(resource.error) : t("state.cancelled");
     byId("notice").replaceChildren(notice("danger", t("result.failed"), [reason]));

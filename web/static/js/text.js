@@ -1,10 +1,13 @@
 // The first page: one text in, its topics out.
 
 import { NetworkError, api, newKey, request } from "./api.js";
+import { copyButton } from "./copy.js";
 import { button, byId, el, notice, say } from "./dom.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
+import { judgement } from "./judge.js";
 import { problemNotice, rowProblem } from "./problems.js";
 import { bars, resultView, verdict } from "./topics.js";
+import { whyButton } from "./why.js";
 import { t } from "./words.js";
 
 const FIELDS = ["doc_text", "image2text", "speech2text"];
@@ -135,7 +138,10 @@ function showResource(resource) {
     return;
   }
   resultPlace.classList.remove("pending");
-  resultPlace.replaceChildren(resultView(resource));
+  const words = el("div", { class: "why-place" });
+  const tools = el("div", { class: "result-tools" }, whyButton(resource, words), copyButton(resource));
+  // The words come last, and may come late: nothing stands below them that could jump.
+  resultPlace.replaceChildren(resultView(resource), judgement(resource), tools, words);
   // The verdict is on the page in large; the live region repeats it for those who do not see the page.
   status.replaceChildren(el("span", { class: "visually-hidden" }, verdict(resource)));
   if (window.matchMedia("(max-width: 61.99em)").matches) {
