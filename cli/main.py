@@ -12,6 +12,7 @@ import click
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
+from cli.keys_command import keys
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.models_command import models
 from cli.predict_command import predict
@@ -115,6 +116,7 @@ main.add_command(tune)
 main.add_command(predict)
 main.add_command(explain)
 main.add_command(models)
+main.add_command(keys)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The states of jobs and chunks, and the lanes in which chunks wait. Drawn in `docs/states.md`."""
+"""The states of jobs and chunks, the lanes in which chunks wait, and roles. States are drawn in `docs/states.md`."""
 
 from enum import IntEnum, StrEnum
 
@@ -11,6 +11,16 @@ class JobKind(StrEnum):
 
     FILE = "file"
     """Uploaded as a file to `/jobs`."""
+
+
+class Role(StrEnum):
+    """What the holder of a key may do."""
+
+    USER = "user"
+    """Everything with what belongs to the key's owner, and nothing with anybody else's."""
+
+    ADMIN = "admin"
+    """The same, and a look at the service itself: its metrics, its workers and its queue. Nobody else's texts."""
 
 
 class JobState(StrEnum):

@@ -24,7 +24,7 @@ PROBLEM = {
 def documented(*statuses: int, **answers: Any) -> dict[Any, Any]:
     """Responses for the OpenAPI document: models by status (`s200=...`), and the problems of the other statuses."""
     named = {name.removeprefix("s"): model for name, model in answers.items()}
-    return named | {str(status): PROBLEM for status in (*statuses, 422, 503)}
+    return named | {str(status): PROBLEM for status in (*statuses, 401, 403, 422, 429, 503)}
 
 
 def json_response(body: Any, status: int = 200) -> Response:
