@@ -75,7 +75,7 @@ def _let_in(ctx: Context, cookie: SessionCookie) -> BaseResponse | None:
     if found is None:
         return _ask_for_key(ctx)
     admit(found)
-    g.signed_in = found.name
+    g.signed_in = found
     if found.by_cookie and request.method not in SAFE_METHODS:
         require_own_page()
     if request.path.startswith("/api/") and ctx.settings.max_requests_per_minute:
