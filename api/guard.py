@@ -63,6 +63,9 @@ def install(app: Flask) -> None:
 def _let_in(ctx: Context, cookie: SessionCookie) -> BaseResponse | None:
     """Find out who comes and how often; the answer, for those who have to sign in first."""
     if request.endpoint in OPEN or (request.path == METRICS and _is_from_this_machine()):
+        if request.method not in SAFE_METHODS:
+            # Else a page of another site could sign its visitors in as somebody else, who then reads what they send.
+            require_own_page()
         return None
     try:
         found = _caller(ctx, cookie)

@@ -40,7 +40,8 @@ class Keyed:
         return self.open("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> TestResponse:
-        return self.open("POST", path, **options)
+        # Read and closed, as a server does it.
+        return self.open("POST", path, buffered=True, **options)
 
 
 def sign_in(client: FlaskClient, key: str, **options: Any) -> TestResponse:
