@@ -3,6 +3,7 @@
 Closed unless it is said otherwise: an address that is not named here needs a key.
 """
 
+import logging
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,8 @@ from jobs import keys
 from jobs.database import run
 from jobs.errors import UnavailableError
 from jobs.states import Role
+
+log = logging.getLogger(__name__)
 
 OPEN = frozenset(
     {
@@ -116,6 +119,7 @@ def _ask_for_key(ctx: Context) -> BaseResponse:
     if _is_page() or (request.method in SAFE_METHODS and _is_browsing()):
         return redirect(_sign_in_address(), 303)
     count_refusal(ctx)
+    note_refusal()
     raise unknown_key("Authorization" in request.headers)
 
 
@@ -202,6 +206,11 @@ def _netloc(origin: str) -> str:
 def count_refusal(ctx: Context) -> None:
     """Count one who came without a key that is known. Raises a problem (429) when an address goes on doing so."""
     _count(ctx, f"address:{_network(request)}", REFUSALS_PER_MINUTE)
+
+
+def note_refusal() -> None:
+    """For the log, which never sees what was sent: neither a key nor an address that somebody has made up."""
+    log.warning("somebody at %s came to %s without a key that is known", request.remote_addr, request.endpoint)
 
 
 def _count(ctx: Context, name: str, most: int) -> None:

@@ -1,17 +1,21 @@
 """`/session`: who the caller is; the page begins a session with a key here, and ends it."""
 
+import logging
+
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.callers import Caller, caller
 from api.context import Context, context
-from api.guard import count_refusal, unknown_key
+from api.guard import count_refusal, note_refusal, unknown_key
 from api.problems import ProblemError
 from api.resources.common import documented, json_response
 from api.shapes import SessionOut, SignInIn
 from jobs import keys
 from jobs.database import run, transaction
 from jobs.keys import Holder
+
+log = logging.getLogger(__name__)
 
 PATH = "/api/v1/session"
 
@@ -40,7 +44,9 @@ def sign_in(body: SignInIn) -> Response:
     secret = body.key.strip()
     holder = run(ctx.engine, lambda c: keys.holder_of_key(c, secret)) if keys.is_key(secret) else None
     if holder is None:
+        note_refusal()
         raise unknown_key(was_sent=True)
+    log.info("key %d of %s has signed in at %s", holder.key_id, holder.owner, request.remote_addr)
     response = json_response(_resource(ctx, Caller.of(holder, by_cookie=True)))
     cookie.write(request, response, _new_session(ctx, holder, cookie.read(request)))
     return response

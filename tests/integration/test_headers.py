@@ -71,8 +71,6 @@ def test_every_answer_carries_every_header(app: Any, worker: Worker, anna: Keyed
             )
         elif endpoint.startswith("web.") and endpoint not in SHARED and asked.startswith("GET") and "200" in asked:
             assert kept in {"no-store", "no-cache"}, asked
-        assert "Server" not in answer.headers
-        assert "X-Powered-By" not in answer.headers
     assert {200, 202, 303, 401, 403, 404, 415} <= seen
 
 
