@@ -3,6 +3,7 @@
 Closed unless it is said otherwise: an address that is not named here needs a key.
 """
 
+import contextlib
 import logging
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
@@ -13,6 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from api.callers import LOCAL, Caller, admit
 from api.context import Context, context
 from api.cookies import SessionCookie
+from api.incoming import Body
 from api.problems import ProblemError
 from jobs import keys
 from jobs.database import run
@@ -43,6 +45,9 @@ OWN_PAGE = "Rubrika-Page"
 another site: its browser would ask first whether it may, which is never answered."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+REFUSED_SECONDS = 3
+"""What somebody goes on sending who is refused is read for so long. It is a stranger's, who shall not keep a thread."""
+
 REFUSALS_PER_MINUTE = 60
 """So often an address may come without a key that is known; then it is told to wait."""
 
@@ -55,12 +60,18 @@ def install(app: Flask) -> None:
     @app.before_request
     def guard() -> BaseResponse | None:
         ctx = context()
-        refuse_other_names(ctx)
-        refuse_other_sites()
-        if ctx.cookie is None:
-            admit(LOCAL)
-            return None
-        return _let_in(ctx, ctx.cookie)
+        try:
+            refuse_other_names(ctx)
+            refuse_other_sites()
+            if ctx.cookie is None:
+                admit(LOCAL)
+                return None
+            return _let_in(ctx, ctx.cookie)
+        except ProblemError:
+            # So that a client which is still sending hears why it is refused, rather than that its pipe is broken.
+            with contextlib.suppress(ProblemError):
+                Body(request, ctx.settings.max_body_bytes, REFUSED_SECONDS)
+            raise
 
 
 def _let_in(ctx: Context, cookie: SessionCookie) -> BaseResponse | None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -166,6 +167,14 @@ def test_a_body_that_never_comes_holds_no_place_of_others_for_ever(api: Service)
         assert ask(api, f"{V1}/jobs", key).status == 200, "what is short is answered"
         other = new_key(api, "boris")
         assert ask(api, f"{V1}/classifications", other, "POST", b'{"text": "x"}').status == 202
+
+
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_who_is_refused_while_sending_hears_why(api: Service, connection: str) -> None:
+    headers = {"Content-Type": "text/csv", "Authorization": "Bearer rbk_wrong", "Connection": connection}
+    with closing(HTTPConnection("127.0.0.1", api.settings.port, timeout=60)) as client:
+        client.request("POST", f"{V1}/jobs", b"text\n" + b"x" * 20_000_000, headers)
+        assert client.getresponse().status == 401
 
 
 def test_proxies_of_this_machine_are_not_believed_by_themselves(api: Service) -> None:
