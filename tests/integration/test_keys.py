@@ -153,9 +153,16 @@ def test_a_revoked_key_and_its_sessions_are_over_at_once(app: Any, engine: Engin
     run(engine, lambda c: keys.revoke(c, "anna"))
     assert (anna.get(JOBS).status_code, browser.get(JOBS).status_code) == (401, 401)
     assert_problem(sign_in(browser, anna.key), 401, "unknown_key")
-    # Should the row of the session be there after all, the key decides.
     run(engine, lambda c: c.execute(text("UPDATE api_keys SET revoked_at = NULL")))
-    assert browser.get(JOBS).status_code == 401
+    assert browser.get(JOBS).status_code == 401, "the session itself is over"
+
+
+def test_a_session_that_is_still_there_ends_with_its_key_all_the_same(
+    client: FlaskClient, engine: Engine, anna: Keyed
+) -> None:
+    sign_in(client, anna.key)
+    run(engine, lambda c: c.execute(text("UPDATE api_keys SET revoked_at = now()")))
+    assert client.get(JOBS).status_code == 401
 
 
 def test_a_stream_ends_soon_after_its_key(engine: Engine, worker: Worker, anna: Keyed) -> None:
