@@ -3,14 +3,15 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Flask, Response, render_template, request, send_from_directory
+from flask import Flask, Response, render_template, send_from_directory
 from flask_openapi3 import Info, OpenAPI
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
-from api import problems
+from api import guard, headers, problems
 from api.body import StrictRequest
 from api.context import Context
-from api.problems import Problem, ProblemError
+from api.problems import Problem
 from api.resources import (
     classifications,
     comparisons,
@@ -22,6 +23,7 @@ from api.resources import (
     job_actions,
     results,
     service,
+    session,
 )
 from api.resources import jobs as job_resources
 from jobs.bell import Bell
@@ -30,12 +32,6 @@ from jobs.settings import Settings
 from web.pages import make_blueprint
 
 VERSION = "1"
-
-# Nothing from outside, nothing inline: what a page needs is a file of ours.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 
 
 def create_app(settings: Settings) -> Flask:
@@ -47,6 +43,7 @@ def create_app(settings: Settings) -> Flask:
             version=VERSION,
             description="Topics of Russian social-media posts. Errors are RFC 9457 problem details.",
         ),
+        security_schemes={"key": {"type": "http", "scheme": "bearer", "description": "A key of `rubrika keys`."}},
         validation_error_model=Problem,
         validation_error_callback=problems.validation_response,
         doc_ui=False,
@@ -56,13 +53,17 @@ def create_app(settings: Settings) -> Flask:
     app.request_class = StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_json_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     app.extensions["rubrika"] = Context(
         settings,
         make_engine(settings.database_url, pool_size=settings.api_threads, application="rubrika api"),
         Bell(settings),
     )
     problems.register(app)
-    _guard(app)
+    guard.install(app)
+    headers.install(app)
     for resource in (
         classifications,
         job_resources,
@@ -75,33 +76,12 @@ def create_app(settings: Settings) -> Flask:
         feedback,
         explanations,
         service,
+        session,
     ):
         app.register_api(resource.blueprint)
     _documents(app)
     app.register_blueprint(make_blueprint())
     return app
-
-
-def _guard(app: Flask) -> None:
-    """What every request and every response goes through."""
-
-    @app.before_request
-    def refuse_other_sites() -> None:
-        # Without keys, a page of another site could make a visitor's browser post here; browsers say where from.
-        unsafe = request.method not in {"GET", "HEAD", "OPTIONS"}
-        if unsafe and request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}:
-            raise ProblemError(403, "cross_site", "Requests from pages of other sites are not accepted.")
-
-    @app.after_request
-    def set_headers(response: Response) -> Response:
-        headers = response.headers
-        headers.setdefault("Content-Security-Policy", POLICY)
-        headers.setdefault("X-Content-Type-Options", "nosniff")
-        headers.setdefault("Referrer-Policy", "same-origin")
-        headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-        if request.path.startswith("/api/"):
-            headers.setdefault("Cache-Control", "no-store" if response.status_code != 304 else "no-cache")
-        return response
 
 
 def _documents(app: OpenAPI) -> None:
@@ -134,4 +114,6 @@ def _finished(document: dict[str, object]) -> dict[str, object]:
     components = document.setdefault("components", {})
     assert isinstance(components, dict)  # noqa: S101
     components.setdefault("schemas", {}).update(parts)
+    # With keys off none is needed, which an empty requirement says.
+    document["security"] = [{"key": []}, {}]
     return document

@@ -7,13 +7,17 @@ from typing import cast
 from flask import current_app
 from sqlalchemy import Engine
 
+from api.cookies import SessionCookie, secret_of
+from api.places import Places
 from api.streams import Streams
 from jobs import fleet
 from jobs.bell import Bell
 from jobs.database import transaction
 from jobs.errors import NotFoundError
+from jobs.limiting import Limiter
 from jobs.records import Model
 from jobs.settings import Settings
+from jobs.waiting import Waiting
 
 OWNER = "local"
 """The one owner of everything while keys are off."""
@@ -64,12 +68,30 @@ class Context:
     bell: Bell
     models: Models = field(init=False)
     streams: Streams = field(init=False)
+    places: Places = field(init=False)
+    cookie: SessionCookie | None = field(init=False)
+    """How browsers are known again; none while keys are off."""
+    limiter: Limiter = field(init=False)
+    waiting: Waiting = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", Models(self.engine))
         # Half of the threads at most, so that readers of streams never keep everybody else out.
-        limit = min(self.settings.max_streams, self.settings.api_threads // 2)
-        object.__setattr__(self, "streams", Streams(limit))
+        half = self.settings.api_threads // 2
+        object.__setattr__(self, "streams", Streams(min(self.settings.max_streams, half)))
+        # And no key can have more than half of them, whatever it does with them.
+        object.__setattr__(self, "places", Places(max(1, min(self.settings.max_held_requests, half))))
+        cookie = SessionCookie(secret_of(self.settings)) if self.settings.auth == "keys" else None
+        object.__setattr__(self, "cookie", cookie)
+        limiter = Limiter(self.settings.redis_url, processes=self.settings.api_processes)
+        object.__setattr__(self, "limiter", limiter)
+        object.__setattr__(self, "waiting", Waiting(self.engine, self.settings.max_waiting_rows))
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.bell.close()
+        self.limiter.close()
+        self.engine.dispose()
 
 
 def context() -> Context:

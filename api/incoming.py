@@ -20,15 +20,16 @@ class Body:
     """Reads the body of a request once.
 
     When the answer has been sent, what the client still has to send is read and thrown away, up to `max_bytes` and
-    `DISCARD_SECONDS`: a connection that is closed on bytes that nobody read is reset, and most clients would see that
+    `discard_seconds`: a connection that is closed on bytes that nobody read is reset, and most clients would see that
     instead of the answer. Raises `ProblemError`: 413 for a body over `max_bytes`, at once where its length is stated,
     400 for one that ends too early, and 408 for a silent client.
     """
 
-    def __init__(self, request: Request, max_bytes: int) -> None:
+    def __init__(self, request: Request, max_bytes: int, discard_seconds: float = DISCARD_SECONDS) -> None:
         self._stream: ByteStream = request.environ["wsgi.input"]
         self._socket: socket.socket | None = request.environ.get("gunicorn.socket")
         self._max_bytes = max_bytes
+        self._discard_seconds = discard_seconds
         self._length = request.content_length
         self._read = 0
         self._is_broken = False
@@ -67,7 +68,9 @@ class Body:
 
     def _discard(self) -> None:
         most = self._read + self._max_bytes
-        deadline = monotonic() + DISCARD_SECONDS
+        deadline = monotonic() + self._discard_seconds
+        if self._socket is not None:
+            self._socket.settimeout(min(SILENT_SECONDS, self._discard_seconds))
         try:
             while not self._is_broken and self._read < most and monotonic() < deadline:
                 block = self._stream.read(self._left())

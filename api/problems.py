@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from api.files import FileError, TooLargeFile, UnsupportedFile
 from jobs.errors import ConflictError, NotFoundError, RubrikaError, UnavailableError
 from jobs.repeating import IdempotencyMismatchError
+from jobs.waiting import TooManyWaitingError
 from web.pages import not_found_page
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ MEDIA_TYPE = "application/problem+json"
 
 CODES = {
     400: "bad_request",
+    401: "key_missing",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
@@ -32,6 +34,7 @@ CODES = {
     413: "request_entity_too_large",
     415: "unsupported_media_type",
     422: "invalid_input",
+    429: "too_many_requests",
     431: "header_fields_too_large",
     500: "internal_error",
     503: "unavailable",
@@ -150,7 +153,10 @@ def register(app: Flask) -> None:
         return problem_response(from_validation(error))
 
     @app.errorhandler(OSError)
-    def no_room(error: OSError) -> Response:
+    def of_the_system(error: OSError) -> Response:
+        if isinstance(error, TimeoutError):  # Of the client's socket: see api.server.
+            detail = "The request came too slowly; send it again."
+            return problem_response(ProblemError(408, "request_timeout", detail, headers={"Connection": "close"}))
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             return unexpected(error)
         log.error("no room left for an upload: %s", error)
@@ -176,6 +182,8 @@ def _translated(error: RubrikaError) -> ProblemError:
         return ProblemError(503, "unavailable", str(error), headers={"Retry-After": "2"})
     if isinstance(error, FileError):
         return _from_file(error)
+    if isinstance(error, TooManyWaitingError):
+        return ProblemError(429, "too_many_waiting_rows", str(error), headers={"Retry-After": "30"})
     log.error("an error without a status: %r", error)
     return ProblemError(500, "internal_error", "Something went wrong here; it was logged.")
 

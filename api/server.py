@@ -1,6 +1,9 @@
 """gunicorn with threads, started from settings rather than from a file."""
 
+import contextlib
+import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from flask import Flask
@@ -8,10 +11,15 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers.gthread import ThreadWorker
 
 from api.app import create_app
+from api.cookies import secret_of
+from api.incoming import SILENT_SECONDS
 from jobs.errors import StartError
 from jobs.settings import Settings
 
 GRACEFUL_SECONDS = 25
+
+HEADER_SECONDS = 10
+"""Who has not said within this time what is asked for is hung up on."""
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -31,7 +39,34 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """A process of threads that ends its streams of events when it is told to stop, rather than wait for readers."""
+    """A process of threads that lets nobody keep them: neither readers of streams when it is told to stop, nor clients
+    who send the headers of a request a letter at a time (Slowloris)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._listening: dict[Any, float] = {}  # Connections whose request is not read to its body yet, since when.
+
+    def handle(self, conn: Any) -> Any:
+        self._listening[conn] = monotonic()
+        try:
+            return super().handle(conn)
+        finally:
+            self._listening.pop(conn, None)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        self._listening.pop(conn, None)
+        # From here on silence is bounded as well, of who sends a body and of who reads an answer.
+        conn.sock.settimeout(SILENT_SECONDS)
+        return super().handle_request(req, conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Called about once a second: idle connections are closed, and so are those that take too long to ask."""
+        super().murder_keepalived(force)
+        late = monotonic() - HEADER_SECONDS
+        for conn in [conn for conn, since in list(self._listening.items()) if since < late]:
+            if self._listening.pop(conn, None) is not None:  # Else it has just said what it wants.
+                with contextlib.suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._end_streams()
@@ -51,8 +86,10 @@ def serve(settings: Settings) -> None:
     if not settings.is_loopback and settings.auth == "off" and not settings.allow_open:
         raise StartError(
             f"With RUBRIKA_AUTH=off everybody who reaches {settings.host} could read all texts. "
-            "Listen on 127.0.0.1, or set RUBRIKA_ALLOW_OPEN=1 when something in front keeps strangers out.",
+            "Set RUBRIKA_AUTH=keys, or RUBRIKA_ALLOW_OPEN=1 when something in front keeps strangers out.",
         )
+    if settings.auth == "keys":
+        secret_of(settings)  # Said here and now, rather than by each process that cannot be made.
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     options = {
         "bind": f"{host}:{settings.port}",
@@ -66,5 +103,12 @@ def serve(settings: Settings) -> None:
         "errorlog": "-",
         "accesslog": None,
         "control_socket_disable": True,
+        # Bounds on what comes before a body. A cursor or a filter is a few hundred characters.
+        "limit_request_line": 8190,
+        "limit_request_fields": 60,
+        "limit_request_field_size": 8190,
+        # gunicorn would believe a proxy on this machine by itself. Whom to believe is said by a setting, in `api.app`.
+        "forwarded_allow_ips": "",
+        "forwarder_headers": "",
     }
     _Server(options, lambda: create_app(settings)).run()

@@ -414,6 +414,31 @@ class ModelsOut(BaseModel):
     items: list[ModelOut]
 
 
+class SignInIn(BaseModel):
+    """A key, to begin a session with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str = Field(min_length=1, max_length=200)
+
+
+class LimitsOut(BaseModel):
+    """What the caller may do at most."""
+
+    requests_per_minute: int | None = Field(description="null: as many as it likes")
+    waiting_rows: int = Field(description="rows that may wait or be in work at once")
+
+
+class SessionOut(BaseModel):
+    """Who the caller is."""
+
+    auth: str = Field(description="keys or off")
+    name: str = Field(description="of the key")
+    owner: str = Field(description="whose texts and files these are")
+    role: str = Field(description="user or admin")
+    limits: LimitsOut
+
+
 class HealthOut(BaseModel):
     """The process is up."""
 

@@ -18,6 +18,7 @@ from api.files.gzipped import SIGNATURE
 from api.files.spool import spooled
 from api.files.stream import Peekable
 from api.form import Form, Part
+from api.held import hold
 from api.incoming import Body
 from api.problems import ProblemError, bad_input
 from jobs.settings import Settings
@@ -42,9 +43,11 @@ def receive(settings: Settings) -> Iterator[Upload]:
     """Take the upload of the current request, as far as it takes to know its options; the rest is read by the caller.
 
     What it needs on disk is gone when the block ends. Raises problems: 400 for a form or a body that is cut off, 413
-    for what is over a limit, 415 for a form without a file, 422 for bad options; while the stream is read as well.
+    for what is over a limit, 415 for a form without a file, 422 for bad options, 429 for a key that holds too much
+    already; while the stream is read as well.
     """
     body = Body(request, settings.max_body_bytes)
+    hold()
     packing = request.headers.get("Content-Encoding", "identity").strip().lower()
     if request.mimetype == "multipart/form-data":
         if packing != "identity":

@@ -13,6 +13,7 @@ from cli.calibrate_command import calibrate
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
+from cli.keys_command import keys
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.models_command import models
 from cli.predict_command import predict
@@ -117,6 +118,7 @@ main.add_command(calibrate)
 main.add_command(predict)
 main.add_command(explain)
 main.add_command(models)
+main.add_command(keys)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 

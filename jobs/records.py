@@ -87,6 +87,8 @@ class NewJob:
     filename: str | None = None
     layout: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
     idempotency: Idempotency | None = None
+    max_waiting: int | None = None
+    """How many rows of its owner may wait when it is there; None: whoever makes it has looked at that."""
 
     def read_layout(self) -> Mapping[str, Any]:
         """The layout, asked for when the rows were read."""

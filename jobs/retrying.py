@@ -5,6 +5,7 @@ ours.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -50,12 +51,13 @@ def retry_failed(
     *,
     chunk_rows: int,
     idempotency: Idempotency | None = None,
+    max_waiting: int | None = None,
 ) -> tuple[UUID, bool]:
     """Make a job of the failed rows of a finished one, in their order and with their other columns.
 
     Returns its id and whether it is new. Rows that could not be read at all (empty, broken, too long) would fail again
     and are left out. A job that is bound to a model is tried again with that one. Raises `NotFoundError`, and
-    `ConflictError` while the job runs or when no row is worth another try.
+    `ConflictError` while the job runs or when no row is worth another try, `TooManyWaitingError`.
     """
     with transaction(engine) as connection:
         if (there := _made_before(connection, owner, idempotency)) is not None:
@@ -67,7 +69,8 @@ def retry_failed(
             text("SELECT model_id FROM chunks WHERE job_id = :job LIMIT 1"),
             {"job": job.id},
         ).scalar_one_or_none()
-        made = _copy(engine, connection, job, _FAILED, {"retry_of": job.id.hex}, bound, chunk_rows, idempotency)
+        again = NewJob(owner, job.kind, job.filename, job.layout, idempotency, max_waiting)
+        made = _copy(engine, connection, job, _FAILED, {"retry_of": job.id.hex}, bound, chunk_rows, again)
         if made is None:
             raise ConflictError("No row of this job is worth another try: none failed in the hands of a worker.")
         return made, True
@@ -81,18 +84,21 @@ def rerun(
     choose: Callable[[], Model],
     chunk_rows: int,
     idempotency: Idempotency | None = None,
+    max_waiting: int | None = None,
 ) -> tuple[UUID, bool]:
     """Make a job of the same rows that only the model of `choose` may compute, whatever the state of the first is.
 
     Returns its id and whether it is new. Rows that could not be read are failed rows of the new job as well. `choose`
-    is called only for a request that was not heard before; what it raises undoes everything. Raises `NotFoundError`.
+    is called only for a request that was not heard before; what it raises undoes everything. Raises `NotFoundError` and
+    `TooManyWaitingError`.
     """
     with transaction(engine) as connection:
         if (there := _made_before(connection, owner, idempotency)) is not None:
             return there, False
         job = reading.get_job(connection, owner, job_id)
+        again = NewJob(owner, job.kind, job.filename, job.layout, idempotency, max_waiting)
         origin = {"rerun_of": job.id.hex, "rows_of": rows_of(job)}
-        made = _copy(engine, connection, job, _ALL, origin, choose().id, chunk_rows, idempotency)
+        made = _copy(engine, connection, job, _ALL, origin, choose().id, chunk_rows, again)
         if made is None:
             raise NotFoundError("There is no such job.")
         return made, True
@@ -115,7 +121,7 @@ def _copy(
     origin: dict[str, Any],
     model_id: int | None,
     chunk_rows: int,
-    idempotency: Idempotency | None,
+    again: NewJob,
 ) -> UUID | None:
     """The new job of the rows that `statement` copies; None when there are none."""
     day, new = today(engine, connection), new_id()
@@ -125,7 +131,7 @@ def _copy(
     layout = {name: value for name, value in job.layout.items() if name not in _ORIGINS} | origin
     accept(
         connection,
-        NewJob(job.owner, job.kind, filename=job.filename, layout=layout, idempotency=idempotency),
+        replace(again, layout=layout),
         new,
         day,
         lane=Lane.BULK,

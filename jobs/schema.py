@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from jobs.states import TERMINAL_STATES, ChunkState, ExplanationState, JobKind, JobState
+from jobs.states import TERMINAL_STATES, ChunkState, ExplanationState, JobKind, JobState, Role
 
 metadata = MetaData(
     naming_convention={
@@ -119,6 +119,7 @@ jobs = Table(
 )
 Index("ix_jobs_owner_kind_id", jobs.c.owner, jobs.c.kind, jobs.c.id)
 Index("ix_jobs_unfinished", jobs.c.id, postgresql_where=text(f"NOT ({_TERMINAL})"))
+Index("ix_jobs_unfinished_owner", jobs.c.owner, postgresql_where=text(f"NOT ({_TERMINAL})"))
 Index("ix_jobs_day", jobs.c.day)
 
 chunks = Table(
@@ -338,3 +339,34 @@ workers = Table(
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the key, which itself is kept nowhere"),
+    Column("hint", Text, nullable=False, comment="the first characters of the key, to tell it from others"),
+    Column("name", Text, nullable=False),
+    Column("owner", Text, nullable=False, comment="whose data it opens; several keys may have one owner"),
+    Column("role", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("used_at", DateTime(timezone=True), comment="ten minutes behind at most"),
+    Column("revoked_at", DateTime(timezone=True)),
+    UniqueConstraint("digest"),
+    CheckConstraint("octet_length(digest) = 32", name="digest"),
+    CheckConstraint("name <> '' AND owner <> ''", name="names"),
+    CheckConstraint(_one_of("role", list(Role)), name="role"),
+)
+Index("uq_api_keys_name", api_keys.c.name, unique=True, postgresql_where=text("revoked_at IS NULL"))
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the token in the cookie"),
+    Column("key_id", Integer, ForeignKey("api_keys.id"), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("used_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="a minute behind"),
+    CheckConstraint("octet_length(digest) = 32", name="digest"),
+)
+"""Browsers that are signed in. A session ends with its key, at its time, or when its row is deleted."""
+Index("ix_sessions_key_id", sessions.c.key_id)

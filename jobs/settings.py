@@ -7,13 +7,15 @@ held to it by a test, and so is docker-compose.yml.
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 SHIPPED_MODEL = PROJECT_ROOT / "ml" / "models" / "rubrika-small"
+
+MIN_SECRET_CHARS = 32
 
 SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "DATABASE_URL": ("", "PostgreSQL to use (`postgresql://user:password@host:5432/name`); empty: the embedded one"),
@@ -35,8 +37,22 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
         "`int8` (OpenVINO alone), `float`, or `auto`: int8 on processors with VNNI and without AMX",
     ),
     "RUBRIKA_AUTH": (
-        "off",
-        "`off`: whoever reaches the port is the one owner; refused beyond loopback unless forced",
+        "",
+        "`keys`: whoever has one; `off`: whoever reaches the port is the one owner, refused beyond loopback unless "
+        "forced; empty: `off` on loopback, else `keys`",
+    ),
+    "RUBRIKA_SECRET_KEY": (
+        "",
+        "signs the cookies of the page, 32 characters at least, the same for every API; empty: `rubrika up` makes one",
+    ),
+    "RUBRIKA_SECRET_KEY_FILE": ("", "file that holds `RUBRIKA_SECRET_KEY` instead"),
+    "RUBRIKA_SESSION_HOURS": (
+        "12",
+        "the page asks for the key again after so long without use, after 7 days in any case",
+    ),
+    "RUBRIKA_TRUSTED_PROXIES": (
+        "0",
+        "proxies of yours in front of the API, whose `X-Forwarded-For`, `-Proto` and `-Host` are believed; 0: nobody's",
     ),
     "RUBRIKA_ALLOW_OPEN": ("0", "1: listen beyond loopback although `RUBRIKA_AUTH` is `off` (behind a proxy of yours)"),
     "RUBRIKA_LOG_LEVEL": ("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
@@ -45,6 +61,18 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_MAX_STREAMS": (
         "8",
         "streams of events in each API process, half of its threads at most; one more is 503 (the page then asks)",
+    ),
+    "RUBRIKA_MAX_HELD_REQUESTS": (
+        "8",
+        "waits, streams, uploads and downloads of one key in an API process, half of its threads at most; more are 429",
+    ),
+    "RUBRIKA_MAX_REQUESTS_PER_MINUTE": (
+        "3000",
+        "requests of one key to `/api`, as many at once and then evenly; more are 429; 0: no limit",
+    ),
+    "RUBRIKA_MAX_WAITING_ROWS": (
+        "20000000",
+        "rows of one owner that wait or are being computed; what would make more is 429",
     ),
     "RUBRIKA_RETENTION_DAYS": ("30", "jobs and texts older than this are dropped, a day at a time; 0: kept for ever"),
     "RUBRIKA_LEASE_SECONDS": ("10", "a worker that gives no sign of life for so long loses its chunk to another"),
@@ -104,11 +132,19 @@ class Settings:
     backend: str
     arithmetic: str
     auth: str
+    """`off` or `keys`."""
+    secret_key: str = field(repr=False)
+    secret_key_file: Path | None
+    session_hours: int
+    trusted_proxies: int
     allow_open: bool
     log_level: str
     api_processes: int
     api_threads: int
     max_streams: int
+    max_held_requests: int
+    max_requests_per_minute: int
+    max_waiting_rows: int
     retention_days: int
     lease_seconds: float
     sweep_seconds: float
@@ -164,6 +200,11 @@ class Settings:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text(name)!r}.")
             return text(name)
 
+        def secret(name: str) -> str:
+            if text(name) and len(text(name)) < MIN_SECRET_CHARS:
+                raise SettingsError(f"{name} must have {MIN_SECRET_CHARS} characters at least: openssl rand -hex 32.")
+            return text(name)
+
         return Settings(
             database_url=_sqlalchemy_url(text("DATABASE_URL")),
             redis_url=text("REDIS_URL"),
@@ -179,12 +220,23 @@ class Settings:
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
             backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
             arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "int8"),
-            auth=choice("RUBRIKA_AUTH", "off"),
+            auth=choice("RUBRIKA_AUTH", "off", "keys")
+            if text("RUBRIKA_AUTH")
+            else ("off" if _is_loopback(text("RUBRIKA_HOST")) else "keys"),
+            secret_key=secret("RUBRIKA_SECRET_KEY"),
+            secret_key_file=Path(text("RUBRIKA_SECRET_KEY_FILE")).expanduser().absolute()
+            if text("RUBRIKA_SECRET_KEY_FILE")
+            else None,
+            session_hours=number("RUBRIKA_SESSION_HOURS", 1, 168),
+            trusted_proxies=number("RUBRIKA_TRUSTED_PROXIES", 0, 16),
             allow_open=choice("RUBRIKA_ALLOW_OPEN", "0", "1") == "1",
             log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),
             api_processes=number("RUBRIKA_API_PROCESSES", 1, 64),
             api_threads=number("RUBRIKA_API_THREADS", 1, 1024),
             max_streams=number("RUBRIKA_MAX_STREAMS", 0, 1024),
+            max_held_requests=number("RUBRIKA_MAX_HELD_REQUESTS", 1, 1024),
+            max_requests_per_minute=number("RUBRIKA_MAX_REQUESTS_PER_MINUTE", 0, 10**7),
+            max_waiting_rows=number("RUBRIKA_MAX_WAITING_ROWS", 1, 2**53),
             retention_days=number("RUBRIKA_RETENTION_DAYS", 0, 36_500),
             lease_seconds=seconds("RUBRIKA_LEASE_SECONDS"),
             sweep_seconds=seconds("RUBRIKA_SWEEP_SECONDS"),
@@ -210,7 +262,11 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the API listens to this machine only."""
-        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+        return _is_loopback(self.host)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _sqlalchemy_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The states of jobs, chunks and explanations, and the lanes in which chunks wait. Drawn in `docs/states.md`."""
+"""States of jobs, chunks and explanations (drawn in `docs/states.md`), the lanes in which chunks wait, and roles."""
 
 from enum import IntEnum, StrEnum
 
@@ -11,6 +11,16 @@ class JobKind(StrEnum):
 
     FILE = "file"
     """Uploaded as a file to `/jobs`."""
+
+
+class Role(StrEnum):
+    """What the holder of a key may do."""
+
+    USER = "user"
+    """Everything with what belongs to the key's owner, and nothing with anybody else's."""
+
+    ADMIN = "admin"
+    """The same, and a look at the service itself: its metrics, its workers and its queue. Nobody else's texts."""
 
 
 class JobState(StrEnum):

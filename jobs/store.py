@@ -24,6 +24,7 @@ from jobs.partitions import ensure_partitions, name_of
 from jobs.records import Chunk, Claim, ClaimedText, NewJob, NewText, Outcome, new_id
 from jobs.repeating import if_same, job_of_key
 from jobs.states import Lane
+from jobs.waiting import require_room
 
 _TEXT_COLUMNS = (
     "job_id", "row_no", "day", "doc_text", "image2text", "speech2text",
@@ -50,8 +51,8 @@ def add_job(
 
     `texts` is read once, as fast as Postgres takes it, and never held as a whole; what it raises undoes everything.
     With `model_id` only that model may compute it. The same idempotency key and fingerprint give the job that is
-    there. Raises `IdempotencyMismatchError`, `IdempotencyInFlightError`, `UnavailableError`, and `ValueError` when
-    `texts` is empty.
+    there. Raises `IdempotencyMismatchError`, `IdempotencyInFlightError`, `TooManyWaitingError`, `UnavailableError`, and
+    `ValueError` when `texts` is empty.
     """
     with transaction(engine) as connection:
         known = job_of_key(connection, job.owner, job.idempotency.key) if job.idempotency else None
@@ -97,10 +98,12 @@ def accept(
     Its first chunk gets the turn that is being worked on in the lane, each further one the next: from now on it shares
     the workers with the jobs that wait, and neither waits for them nor overtakes them (start-time fair queueing: Goyal,
     Vin and Cheng, 1996). A job that waits for a model which nobody runs does not hold that time back.
-    Raises `ValueError` when there are no rows.
+    Raises `ValueError` when there are no rows, and `TooManyWaitingError` beyond what the job says of that.
     """
     if rows == 0:
         raise ValueError("a job needs at least one text")
+    if job.max_waiting is not None:
+        require_room(connection, job.owner, rows, job.max_waiting)
     key, fingerprint = (job.idempotency.key, job.idempotency.read()) if job.idempotency else (None, None)
     connection.execute(
         text("""

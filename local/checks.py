@@ -45,11 +45,11 @@ def locked(data_dir: Path, settings: Settings) -> Iterator[None]:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Nobody is asked for a key, so nobody beyond this machine may reach the port unless that was said."""
+    """While nobody is asked for a key, nobody beyond this machine may reach the port unless that was said."""
     if settings.auth == "off" and not settings.is_loopback and not settings.allow_open:
         raise StartError(
             f"RUBRIKA_HOST={settings.host} would open Rubrika to others although RUBRIKA_AUTH is off: "
-            "set RUBRIKA_ALLOW_OPEN=1 if a proxy of yours keeps them out."
+            "set RUBRIKA_AUTH=keys, or RUBRIKA_ALLOW_OPEN=1 if a proxy of yours keeps them out."
         )
 
 

@@ -10,12 +10,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TextIO
 
+from jobs import keys
 from jobs.cores import available_cores
-from jobs.errors import StartError
+from jobs.database import make_engine, run
+from jobs.errors import StartError, UnavailableError
 from jobs.settings import Settings
 from local import checks
 from local.postgres import EmbeddedPostgres
 from local.processes import Child, StopOrder
+from local.secret import secret_environment
 from local.supervisor import StopRequestedError, Supervisor
 from local.valkey import EmbeddedValkey
 
@@ -69,6 +72,8 @@ def _serve(supervisor: Supervisor, settings: Settings, commands: UpCommands, aft
         probe = f"{url}/readyz" if settings.workers else f"{url}/healthz"
         supervisor.wait(lambda: _answers(probe), _READY_SECONDS, "Rubrika", every=0.1)
         _say(f"Рубрика готова: {url} (Ctrl-C останавливает) · Rubrika is ready")
+        if settings.auth == "keys" and not _has_keys(env["DATABASE_URL"]):
+            _say("Ключей ещё нет, создайте первый: rubrika keys create ИМЯ · No key yet: rubrika keys create NAME")
         supervisor.run()
     except StopRequestedError:
         return
@@ -77,6 +82,7 @@ def _serve(supervisor: Supervisor, settings: Settings, commands: UpCommands, aft
 def _start_servers(supervisor: Supervisor, settings: Settings, afterwards: ExitStack) -> dict[str, str]:
     """Start the servers that the settings do not name; returns the environment of Rubrika's own processes."""
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "RUBRIKA_DATA_DIR": str(settings.data_dir)}
+    env |= secret_environment(settings)
     postgres = EmbeddedPostgres(settings.data_dir)
     valkey = EmbeddedValkey(settings.data_dir)
     # Both are started before either is waited for.
@@ -105,6 +111,17 @@ def _processes(settings: Settings, commands: UpCommands, env: Mapping[str, str])
         *(Child(name, commands.worker, worker_env, StopOrder.WORKERS, grace=60.0) for name in names),
         Child("api", commands.api, env, StopOrder.API, grace=30.0),
     ]
+
+
+def _has_keys(database_url: str) -> bool:
+    """Whether anybody could come in. A database that is away just now is no reason to say that nobody can."""
+    engine = make_engine(database_url, pool_size=1, application="rubrika up")
+    try:
+        return any(key.revoked_at is None for key in run(engine, keys.all_keys))
+    except UnavailableError:
+        return True
+    finally:
+        engine.dispose()
 
 
 def _answers(url: str) -> bool:

@@ -3,7 +3,7 @@
 import json
 from functools import partial
 
-from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, make_response, render_template, request, url_for
 from jinja2.utils import htmlsafe_json_dumps
 
 from web import assets
@@ -24,6 +24,7 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/jobs/<job_id>", "job", job_page)
     blueprint.add_url_rule("/history", "history", history_page)
     blueprint.add_url_rule("/model", "model", model_page)
+    blueprint.add_url_rule("/login", "login", login_page)
     blueprint.add_url_rule("/assets/<version>/<path:name>", "asset", asset)
     blueprint.add_url_rule("/favicon.ico", "favicon", favicon)
     return blueprint
@@ -58,6 +59,11 @@ def history_page() -> Response:
 def model_page() -> Response:
     """The topics with their thresholds, and what the model's card says."""
     return _page("model.html", here="model")
+
+
+def login_page() -> Response:
+    """Where somebody without a session enters a key; `?next=` is where its module leads to then."""
+    return _page("login.html", here="login")
 
 
 def not_found_page() -> str:
@@ -101,6 +107,8 @@ def _render(template: str, language: str, **context: object) -> str:
         icon=assets.icon,
         icon_symbols=assets.icon_symbols(),
         file=_asset_url,
+        # Whoever serves the pages puts somebody with `name` and `owner` there; nobody while all may come in.
+        signed_in=g.get("signed_in"),
         **context,
     )
 

@@ -1,6 +1,7 @@
 """The English words of the page."""
 
 from web.words_en_files import ENGLISH_FILES
+from web.words_en_session import ENGLISH_SESSION
 
 ENGLISH: dict[str, str | dict[str, str]] = {
     "page.brand": "Rubrika",
@@ -216,4 +217,5 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.429": "Too many requests",
     "error.503": "The service is not available at the moment",
     **ENGLISH_FILES,
+    **ENGLISH_SESSION,
 }

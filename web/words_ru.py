@@ -1,6 +1,7 @@
 """The Russian words of the page."""
 
 from web.words_ru_files import RUSSIAN_FILES
+from web.words_ru_session import RUSSIAN_SESSION
 
 RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.brand": "Рубрика",
@@ -231,4 +232,5 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "error.429": "Слишком много запросов",
     "error.503": "Сервис временно недоступен",
     **RUSSIAN_FILES,
+    **RUSSIAN_SESSION,
 }

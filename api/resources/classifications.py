@@ -6,11 +6,13 @@ from typing import Any
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
 from api.files import problem_of
+from api.held import may_hold
 from api.problems import BadField, ProblemError, bad_input
 from api.represent import classification, cursor, page, read_cursor
-from api.resources.common import documented, fingerprint_of, hold, idempotency, json_response, preferred_wait
+from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait, wait_until
 from api.resources.filters import repeated, wanted_texts
 from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut, IdPath, PostIn, TextsQuery
 from jobs import reading, store
@@ -39,20 +41,23 @@ blueprint = APIBlueprint("classifications", __name__, abp_tags=[Tag(name="Texts"
 def classify(body: ClassificationsIn) -> Response:
     ctx = context()
     texts = _texts(body, ctx)
+    ctx.waiting.require_room(owner(), len(texts))
     wait = preferred_wait()
+    # A preference may be left unheard (RFC 7240): who holds enough already gets the address of the result at once.
+    wait = wait if wait and may_hold() else 0.0
     interactive = bool(wait) or len(texts) <= INTERACTIVE_ITEMS
     job_id, is_new = store.add_job(
         ctx.engine,
-        NewJob(OWNER, JobKind.TEXTS, idempotency=idempotency(fingerprint_of(request.path, request.get_data()))),
+        NewJob(owner(), JobKind.TEXTS, idempotency=idempotency(fingerprint_of(request.path, request.get_data()))),
         texts,
         lane=Lane.INTERACTIVE if interactive else Lane.BULK,
         chunk_rows=INTERACTIVE_CHUNK_ROWS if interactive else ctx.settings.chunk_rows,
     )
     if is_new:
         ctx.bell.ring()
-    finished = bool(wait) and hold(ctx, job_id, wait, lambda connection: reading.is_finished(connection, job_id))
+    finished = bool(wait) and wait_until(ctx, job_id, wait, lambda connection: reading.is_finished(connection, job_id))
     with transaction(ctx.engine) as connection:
-        found = reading.texts_of_job(connection, OWNER, job_id)
+        found = reading.texts_of_job(connection, owner(), job_id)
     if not is_new:
         finished = all(row.is_settled for _, row in found)
     return _answer(ctx, found, single=body.items is None, finished=finished, wait=wait)
@@ -67,7 +72,7 @@ def read(path: IdPath) -> Response:
     ctx = context()
     job_id, row_no = parse_text_id(path.id)
     with transaction(ctx.engine) as connection:
-        [(job, row)] = reading.texts_of_job(connection, OWNER, job_id, row_no)
+        [(job, row)] = reading.texts_of_job(connection, owner(), job_id, row_no)
     response = json_response(_resource(ctx, job, row))
     if not row.is_settled:
         response.headers["Retry-After"] = "1"
@@ -81,7 +86,7 @@ def history(query: TextsQuery) -> Response:
     before = parse_text_id(f"{place[0]}-{place[1]}") if place else None
     wanted = wanted_texts(query)
     with transaction(ctx.engine) as connection:
-        found, behind = list_texts(connection, OWNER, before=before, limit=query.limit, wanted=wanted)
+        found, behind = list_texts(connection, owner(), before=before, limit=query.limit, wanted=wanted)
     following = cursor(behind[0].hex, behind[1]) if behind else None
     return json_response(page([_resource(ctx, *pair) for pair in found], PATH, following, query.limit, repeated(query)))
 

@@ -29,7 +29,7 @@ PROBLEM = {
 def documented(*statuses: int, **answers: Any) -> dict[Any, Any]:
     """Responses for the OpenAPI document: models by status (`s200=...`), and the problems of the other statuses."""
     named = {name.removeprefix("s"): model for name, model in answers.items()}
-    return named | {str(status): PROBLEM for status in (*statuses, 422, 503)}
+    return named | {str(status): PROBLEM for status in (*statuses, 401, 403, 422, 429, 503)}
 
 
 def json_response(body: Any, status: int = 200) -> Response:
@@ -51,7 +51,7 @@ def preferred_wait() -> float:
     return 0.0
 
 
-def hold(ctx: Context, job_id: UUID, seconds: float, is_there: Callable[[Connection], bool]) -> bool:
+def wait_until(ctx: Context, job_id: UUID, seconds: float, is_there: Callable[[Connection], bool]) -> bool:
     """Hold the request until what it waits for is there or the time is over; whether it is there.
 
     The bell wakes us; a look at Postgres every four seconds covers one that was lost.

@@ -6,8 +6,9 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from sqlalchemy import Connection
 
+from api.callers import owner
 from api.compare_shapes import ChangedRowsOut, ComparePath, CompareQuery, ComparisonOut
-from api.context import OWNER, Context, context
+from api.context import Context, context
 from api.problems import ProblemError
 from api.represent import cursor, is_assigned, page, read_cursor
 from api.resources.common import documented, json_response
@@ -61,7 +62,7 @@ def _sides(ctx: Context, connection: Connection, path: ComparePath) -> tuple[Sid
 
 
 def _side(ctx: Context, connection: Connection, job_id: str) -> Side:
-    job = reading.get_job(connection, OWNER, parse_job_id(job_id))
+    job = reading.get_job(connection, owner(), parse_job_id(job_id))
     model = ctx.models.by_id(job.model_id)
     if model is None:
         raise ProblemError(409, "no_model", f"No worker has begun on {job_id} yet; there is nothing to compare.")

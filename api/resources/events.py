@@ -1,9 +1,10 @@
 """`/jobs/<id>/events`: a job as server-sent events (HTML Standard, section 9.2), for who would ask again and again."""
 
 import hashlib
+import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,14 +12,16 @@ from uuid import UUID
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from api.context import OWNER, Context, context
+from api.callers import caller, owner
+from api.context import Context, context
+from api.held import hold
 from api.problems import ProblemError
 from api.represent import job_resource
 from api.resources.common import documented, json_response
 from api.resources.jobs import PATH, expires_at
 from api.shapes import IdPath
 from api.streams import Look
-from jobs import reading
+from jobs import keys, reading
 from jobs.database import transaction
 from jobs.errors import NotFoundError, UnavailableError
 from jobs.records import parse_job_id
@@ -26,6 +29,9 @@ from jobs.states import TERMINAL_STATES
 
 HEARTBEAT_SECONDS = 10.0
 """Proxies cut connections that are silent for a minute or so."""
+
+CHECK_SECONDS = 2.0
+"""A stream outlives the key that it was begun with by so long at most."""
 
 RETRY_MS = 2000
 
@@ -47,11 +53,13 @@ def events(path: IdPath) -> Response:
     ctx = context()
     job_id = parse_job_id(path.id)
     heard = request.headers.get("Last-Event-ID")
-    first = _look(ctx, job_id)
+    look = partial(_look, ctx, owner(), job_id)
+    first = look()
     if first.is_over and first.tag == heard:
         return Response(status=204)
     if request.method == "HEAD":
         return _response([])
+    hold()
     if not ctx.streams.enter(job_id):
         raise ProblemError(
             503,
@@ -59,7 +67,7 @@ def events(path: IdPath) -> Response:
             f"There are as many streams as this server keeps open; ask {PATH}/{path.id} every few seconds instead.",
             headers={"Retry-After": "5"},
         )
-    response = _response(_stream(ctx, job_id, heard, request.environ.get("gunicorn.socket")))
+    response = _response(_stream(ctx, job_id, look, caller().key_id, heard, request.environ.get("gunicorn.socket")))
     response.call_on_close(partial(ctx.streams.leave, job_id))
     return response
 
@@ -71,13 +79,24 @@ def _response(blocks: Any) -> Response:
     return response
 
 
-def _stream(ctx: Context, job_id: UUID, heard: str | None, client: socket.socket | None) -> Iterator[bytes]:
+def _stream(
+    ctx: Context,
+    job_id: UUID,
+    look: Callable[[], Look],
+    key_id: int | None,
+    heard: str | None,
+    client: socket.socket | None,
+) -> Iterator[bytes]:
     """The blocks of one stream. No connection to Postgres is held between two looks."""
     yield f"retry: {RETRY_MS}\n\n".encode()
-    spoke_at = time.monotonic()
+    spoke_at = checked_at = time.monotonic()
     while True:
         try:
-            seen = ctx.streams.look(job_id, partial(_look, ctx, job_id))
+            if key_id is not None and time.monotonic() - checked_at >= CHECK_SECONDS:
+                checked_at = time.monotonic()
+                if not _is_in_use(ctx, key_id):
+                    return  # Whoever comes back is asked for a key that opens something.
+            seen = ctx.streams.look(job_id, look)
         except NotFoundError:
             yield _event("end", b'{"reason": "deleted"}')
             return
@@ -100,9 +119,14 @@ def _event(name: str, data: bytes, tag: str | None = None) -> bytes:
     return (f"id: {tag}\n" if tag else "").encode() + f"event: {name}\n".encode() + b"data: " + data + b"\n\n"
 
 
-def _look(ctx: Context, job_id: UUID) -> Look:
+def _is_in_use(ctx: Context, key_id: int) -> bool:
     with transaction(ctx.engine) as connection:
-        job = reading.get_job(connection, OWNER, job_id)
+        return keys.is_in_use(connection, key_id)
+
+
+def _look(ctx: Context, whose: str, job_id: UUID) -> Look:
+    with transaction(ctx.engine) as connection:
+        job = reading.get_job(connection, whose, job_id)
     body = json_response(job_resource(job, ctx.models.by_id(job.model_id), expires_at(ctx, job))).get_data()
     return Look(body, hashlib.sha256(body).hexdigest()[:16], job.state in TERMINAL_STATES)
 
@@ -112,8 +136,9 @@ def _is_gone(client: socket.socket | None) -> bool:
     if client is None:
         return False
     try:
-        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
+        # Asked first: the socket has a time-out, and a look at one that has nothing to say would wait for that long.
+        poller = select.poll()
+        poller.register(client, select.POLLIN)
+        return bool(poller.poll(0)) and client.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):
         return True

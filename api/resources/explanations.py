@@ -10,11 +10,13 @@ from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 from sqlalchemy import Connection
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
+from api.held import may_hold
 from api.problems import ProblemError
 from api.represent import explanation
 from api.resources.classifications import PATH as TEXTS_PATH
-from api.resources.common import documented, hold, json_response, preferred_wait
+from api.resources.common import documented, json_response, preferred_wait, wait_until
 from api.resources.jobs import PATH as JOBS_PATH
 from api.shapes import ExplanationOut, IdPath, RowPath
 from jobs import asking, fleet, reading
@@ -46,7 +48,7 @@ class _Target:
 
     def row(self, connection: Connection) -> Row:
         """The text. Raises `NotFoundError`."""
-        [(_, row)] = reading.texts_of_job(connection, OWNER, self.job_id, self.row_no, kind=self.kind)
+        [(_, row)] = reading.texts_of_job(connection, owner(), self.job_id, self.row_no, kind=self.kind)
         return row
 
     def asked(self, connection: Connection) -> tuple[Row, Explanation]:
@@ -113,10 +115,11 @@ def _ask(target: _Target) -> Response:
     ctx = context()
     wait = preferred_wait()
     _refuse_without_model(ctx, target)
-    if asking.ask(ctx.engine, OWNER, target.kind, target.job_id, target.row_no):
+    if asking.ask(ctx.engine, owner(), target.kind, target.job_id, target.row_no):
         ctx.bell.ring()
+    wait = wait if wait and may_hold() else 0.0
     if wait:
-        hold(ctx, target.job_id, wait, lambda connection: not target.asked(connection)[1].is_open)
+        wait_until(ctx, target.job_id, wait, lambda connection: not target.asked(connection)[1].is_open)
     response = _answer(target, accepted=True)
     response.headers["Location"] = target.address
     if wait:

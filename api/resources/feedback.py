@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
 from api.problems import BadField, ProblemError
 from api.represent import classification, result_row
 from api.resources.classifications import PATH as TEXTS_PATH
@@ -34,9 +35,9 @@ blueprint = APIBlueprint(
 def judge_text(path: IdPath, body: FeedbackIn) -> Response:
     ctx = context()
     job_id, row_no = parse_text_id(path.id)
-    feedback.record(ctx.engine, OWNER, JobKind.TEXTS, job_id, row_no, _known(ctx, body.topics))
+    feedback.record(ctx.engine, owner(), JobKind.TEXTS, job_id, row_no, _known(ctx, body.topics))
     with transaction(ctx.engine) as connection:
-        [(job, row)] = reading.texts_of_job(connection, OWNER, job_id, row_no)
+        [(job, row)] = reading.texts_of_job(connection, owner(), job_id, row_no)
     return json_response(classification(job, row, ctx.models.by_id(row.model_id)))
 
 
@@ -51,9 +52,9 @@ def judge_row(path: RowPath, body: FeedbackIn) -> Response:
     job_id = parse_job_id(path.id)
     if not 0 < path.row <= LARGEST_ROW:
         raise NotFoundError("There is no such row.")
-    feedback.record(ctx.engine, OWNER, JobKind.FILE, job_id, path.row, _known(ctx, body.topics))
+    feedback.record(ctx.engine, owner(), JobKind.FILE, job_id, path.row, _known(ctx, body.topics))
     with transaction(ctx.engine) as connection:
-        job = reading.get_job(connection, OWNER, job_id)
+        job = reading.get_job(connection, owner(), job_id)
         [row] = reading.page_of_rows(connection, job, after=path.row - 1, limit=1)
     return json_response(result_row(row, job, ctx.models.by_id(row.model_id), {}))
 

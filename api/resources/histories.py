@@ -11,7 +11,9 @@ from typing import Any
 from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
+from api.held import hold
 from api.represent import classification, job_resource
 from api.resources.common import documented
 from api.resources.filters import wanted_files, wanted_texts
@@ -77,13 +79,13 @@ def jobs_json(query: JobsFilter) -> Response:
 
 def _texts(ctx: Context, query: TextsFilter) -> Resources:
     """All texts that are asked for, page by page: no transaction lasts as long as a slow download."""
-    wanted = wanted_texts(query)
+    wanted, mine = wanted_texts(query), owner()
 
     def pages() -> Resources:
         place = None
         while True:
             with transaction(ctx.engine) as connection:
-                found, place = list_texts(connection, OWNER, before=place, limit=PAGE, wanted=wanted)
+                found, place = list_texts(connection, mine, before=place, limit=PAGE, wanted=wanted)
             yield [classification(job, row, ctx.models.by_id(row.model_id)) for job, row in found]
             if place is None:
                 return
@@ -92,13 +94,13 @@ def _texts(ctx: Context, query: TextsFilter) -> Resources:
 
 
 def _files(ctx: Context, query: JobsFilter) -> Resources:
-    wanted = wanted_files(query)
+    wanted, mine = wanted_files(query), owner()
 
     def pages() -> Resources:
         before = None
         while True:
             with transaction(ctx.engine) as connection:
-                found = list_files(connection, OWNER, before=before, limit=PAGE, wanted=wanted)
+                found = list_files(connection, mine, before=before, limit=PAGE, wanted=wanted)
             yield [job_resource(job, ctx.models.by_id(job.model_id), expires_at(ctx, job)) for job in found]
             if len(found) < PAGE:
                 return
@@ -134,6 +136,7 @@ def _json(name: str, pages: Resources) -> Response:
 
 def _stream(name: str, media_type: str, blocks: Iterator[bytes]) -> Response:
     """As a download. The first block is made before the status is sent, so that a query that fails is a 503."""
+    hold()
     response = Response(chain([next(blocks)], blocks), content_type=media_type)
     response.headers["Content-Disposition"] = f'attachment; filename="rubrika-{name}"'
     return response

@@ -8,7 +8,8 @@ from uuid import UUID
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
 from api.files import Limits, open_file
 from api.problems import ProblemError, bad_input
 from api.represent import job_resource
@@ -69,10 +70,11 @@ def retry(path: IdPath) -> Response:
     ctx = context()
     made = retrying.retry_failed(
         ctx.engine,
-        OWNER,
+        owner(),
         parse_job_id(path.id),
         chunk_rows=ctx.settings.chunk_rows,
         idempotency=idempotency(fingerprint_of(request.path)),
+        max_waiting=ctx.settings.max_waiting_rows,
     )
     return _accepted(ctx, *made)
 
@@ -91,11 +93,12 @@ def rerun(path: IdPath) -> Response:
     wanted = RerunIn.model_validate(request.get_json() if request.get_data() else {}).model
     made = retrying.rerun(
         ctx.engine,
-        OWNER,
+        owner(),
         parse_job_id(path.id),
         choose=partial(_running_model, ctx, wanted),
         chunk_rows=ctx.settings.chunk_rows,
         idempotency=idempotency(fingerprint_of(request.path, wanted or "")),
+        max_waiting=ctx.settings.max_waiting_rows,
     )
     return _accepted(ctx, *made)
 
@@ -124,7 +127,7 @@ def _running_model(ctx: Context, wanted: str | None) -> Model:
 
 def _accepted(ctx: Context, job_id: UUID, is_new: bool) -> Response:
     with transaction(ctx.engine) as connection:
-        job = reading.get_job(connection, OWNER, job_id)
+        job = reading.get_job(connection, owner(), job_id)
         workers = fleet.workers_alive(connection)
     if is_new:
         ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))

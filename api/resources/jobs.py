@@ -9,7 +9,8 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.wrappers import Response as BaseResponse
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
 from api.files import ByteStream, FileReader, Limits, open_file
 from api.incoming import Hashed
 from api.represent import cursor, job_resource, page, read_cursor, when
@@ -61,12 +62,13 @@ FILE_BODY = {
     description="As `multipart/form-data` with `file`, or the file as the raw body with its media type (options then "
     "as query parameters). The file is read as a whole before the answer: one that cannot be read is 422 with the "
     "place, and nothing is stored; a row that cannot be read is recorded as failed and the rest goes on.",
-    responses=documented(409, 413, 415, s202=JobOut),
+    responses=documented(400, 408, 409, 413, 415, s202=JobOut),
     openapi_extensions={"requestBody": FILE_BODY},
 )
 def upload() -> Response:
     ctx = context()
     with receive(ctx.settings) as received:
+        ctx.waiting.require_room(owner())
         stream, repeated = _idempotency(received)
         reader = open_file(
             stream,
@@ -78,18 +80,19 @@ def upload() -> Response:
         job_id, is_new = store.add_job(
             ctx.engine,
             NewJob(
-                OWNER,
+                owner(),
                 JobKind.FILE,
                 filename=received.display_name,
                 layout=lambda: layout_of(reader),
                 idempotency=repeated,
+                max_waiting=ctx.settings.max_waiting_rows,
             ),
             _texts(reader),
             lane=Lane.BULK,
             chunk_rows=ctx.settings.chunk_rows,
         )
     with transaction(ctx.engine) as connection:
-        job = reading.get_job(connection, OWNER, job_id)
+        job = reading.get_job(connection, owner(), job_id)
         workers = fleet.workers_alive(connection)
     if is_new:
         ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))
@@ -107,7 +110,7 @@ def list_jobs(query: JobsQuery) -> Response:
     with transaction(ctx.engine) as connection:
         found = list_files(
             connection,
-            OWNER,
+            owner(),
             before=parse_job_id(place[0]) if place else None,
             limit=query.limit + 1,
             wanted=wanted,
@@ -138,7 +141,7 @@ def read(path: IdPath) -> BaseResponse:
 )
 def cancel(path: IdPath) -> Response:
     ctx = context()
-    ending.cancel(ctx.engine, OWNER, parse_job_id(path.id))
+    ending.cancel(ctx.engine, owner(), parse_job_id(path.id))
     return json_response(_resource(ctx, _job(ctx, path.id)), 202)
 
 
@@ -150,13 +153,13 @@ def cancel(path: IdPath) -> Response:
 def delete(path: IdPath) -> Response:
     ctx = context()
     job = _job(ctx, path.id)
-    ending.delete(ctx.engine, OWNER, job.id)
+    ending.delete(ctx.engine, owner(), job.id)
     return Response(status=204)
 
 
 def _job(ctx: Context, job_id: str) -> Job:
     with transaction(ctx.engine) as connection:
-        return reading.get_job(connection, OWNER, parse_job_id(job_id))
+        return reading.get_job(connection, owner(), parse_job_id(job_id))
 
 
 def _resource(ctx: Context, job: Job) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.wrappers import Response as BaseResponse
 
-from api.context import OWNER, Context, context
+from api.callers import owner
+from api.context import Context, context
+from api.held import hold
 from api.represent import cursor, page, read_cursor, result_row, summary_resource
 from api.resources.common import documented, fingerprint_of, json_response, read_thresholds
 from api.resources.filters import read_filter, repeated
@@ -106,10 +108,11 @@ def results_json(path: IdPath, query: ExportQuery) -> Response:
 
 
 def exported(job_id: str, query: ExportQuery) -> tuple[Context, Export]:
-    """What a request for an export asks for. Raises `NotFoundError`, and a problem for bad parameters."""
+    """What a request for an export asks for. Raises `NotFoundError`, and problems."""
     ctx = context()
     job, model = _job(ctx, job_id)
     thresholds = read_thresholds(query.thresholds, model)
+    hold()
     return ctx, Export(job, model, ctx.models.all(), thresholds, read_filter(query, model))
 
 
@@ -131,7 +134,7 @@ def stream(job: Job, extension: str, media_type: str, blocks: Iterator[bytes]) -
 def _job(ctx: Context, job_id: str) -> tuple[Job, Model | None]:
     """A file and its model; none while no worker had registered one when it came and none has begun on it."""
     with transaction(ctx.engine) as connection:
-        job = reading.get_job(connection, OWNER, parse_job_id(job_id))
+        job = reading.get_job(connection, owner(), parse_job_id(job_id))
     return job, ctx.models.by_id(job.model_id)
 
 

@@ -70,7 +70,8 @@ def test_a_client_that_is_still_sending_gets_its_answer(api: Service) -> None:
 def test_a_body_over_the_limit_is_refused_before_it_is_sent(api: Service) -> None:
     with closing(socket.create_connection(("127.0.0.1", api.settings.port), timeout=60)) as connection:
         connection.sendall(
-            f"POST {V1}/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: text/csv\r\nContent-Length: {10**12}\r\n\r\n".encode()
+            f"POST {V1}/jobs HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Type: text/csv\r\nContent-Length: {10**12}\r\n\r\n".encode()
         )
         response = HTTPResponse(connection)
         response.begin()
@@ -103,7 +104,7 @@ def break_off(api: Service, kind: str) -> bytes:
     half = sent[: sent.rfind(b"\n", 0, len(sent) // 2) + 1]
     with closing(socket.create_connection(("127.0.0.1", api.settings.port), timeout=60)) as connection:
         connection.sendall(
-            f"POST {V1}/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: {media_type}\r\n{framing}\r\n\r\n".encode()
+            f"POST {V1}/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n{framing}\r\n\r\n".encode()
             + (f"{len(half):x}\r\n".encode() + half + b"\r\n" if kind == "chunked" else half)
         )
         connection.shutdown(socket.SHUT_WR)

@@ -230,8 +230,23 @@ def test_a_disk_that_fills_up_during_the_start_is_one_sentence(open_folder: Path
 
 
 def test_an_open_address_without_keys_is_one_sentence(open_folder: Path) -> None:
-    with started(open_folder, RUBRIKA_HOST="0.0.0.0") as up:
-        assert "set RUBRIKA_ALLOW_OPEN=1" in up.refused()
+    with started(open_folder, RUBRIKA_HOST="0.0.0.0", RUBRIKA_AUTH="off") as up:
+        said = up.refused()
+        assert "set RUBRIKA_AUTH=keys, or RUBRIKA_ALLOW_OPEN=1" in said
+
+
+def test_keys_on_a_shared_database_without_a_shared_secret_are_one_sentence(open_folder: Path) -> None:
+    with started(open_folder, RUBRIKA_AUTH="keys", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none") as up:
+        said = up.refused()
+        assert "RUBRIKA_SECRET_KEY_FILE" in said
+        assert not (up.data_dir / "secret.key").exists()
+
+
+def test_a_secret_that_others_can_read_is_one_sentence(open_folder: Path) -> None:
+    (open_folder / "data").mkdir()
+    (open_folder / "data" / "secret.key").write_text("0123456789abcdef" * 4)
+    with started(open_folder, RUBRIKA_AUTH="keys") as up:
+        assert f"Others can read {up.data_dir / 'secret.key'}" in up.refused()
 
 
 def test_a_migration_that_fails_is_one_sentence(open_folder: Path) -> None:

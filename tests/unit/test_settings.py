@@ -21,11 +21,19 @@ BAD = [
     ("RUBRIKA_BACKEND", "onnx"),
     ("RUBRIKA_ARITHMETIC", "int4"),
     ("RUBRIKA_AUTH", "on"),
+    ("RUBRIKA_SECRET_KEY", "too short"),
+    ("RUBRIKA_SESSION_HOURS", "0"),
+    ("RUBRIKA_SESSION_HOURS", "169"),
+    ("RUBRIKA_TRUSTED_PROXIES", "-1"),
+    ("RUBRIKA_TRUSTED_PROXIES", "all"),
     ("RUBRIKA_ALLOW_OPEN", "yes"),
     ("RUBRIKA_LOG_LEVEL", "LOUD"),
     ("RUBRIKA_API_PROCESSES", "0"),
     ("RUBRIKA_API_THREADS", "0"),
     ("RUBRIKA_MAX_STREAMS", "-1"),
+    ("RUBRIKA_MAX_HELD_REQUESTS", "0"),
+    ("RUBRIKA_MAX_REQUESTS_PER_MINUTE", "-1"),
+    ("RUBRIKA_MAX_WAITING_ROWS", "0"),
     ("RUBRIKA_RETENTION_DAYS", "-1"),
     ("RUBRIKA_LEASE_SECONDS", "0"),
     ("RUBRIKA_LEASE_SECONDS", "nan"),
@@ -51,7 +59,7 @@ BAD = [
     ("RUBRIKA_MAX_ITEMS", "0"),
     ("RUBRIKA_MAX_EXPLAINED", "-1"),
 ]
-ANY_TEXT = {"REDIS_URL", "RUBRIKA_HOST", "RUBRIKA_DATA_DIR", "RUBRIKA_MODEL"}
+ANY_TEXT = {"REDIS_URL", "RUBRIKA_HOST", "RUBRIKA_DATA_DIR", "RUBRIKA_MODEL", "RUBRIKA_SECRET_KEY_FILE"}
 """Whether these can be used is found out by whoever connects, listens or opens."""
 
 
@@ -129,6 +137,25 @@ def test_every_way_to_write_the_address_of_postgres_names_one_driver(given: str)
 )
 def test_what_counts_as_this_machine_alone(host: str, expected: bool) -> None:
     assert Settings.from_env({"RUBRIKA_HOST": host}).is_loopback is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "expected"),
+    [
+        ("127.0.0.1", "", "off"),
+        ("localhost", "", "off"),
+        ("0.0.0.0", "", "keys"),
+        ("192.0.2.7", "", "keys"),
+        ("127.0.0.1", "keys", "keys"),
+        ("0.0.0.0", "off", "off"),  # Whether that may be is decided by whoever listens.
+    ],
+)
+def test_keys_are_on_beyond_this_machine_unless_it_is_said_otherwise(host: str, given: str, expected: str) -> None:
+    assert Settings.from_env({"RUBRIKA_HOST": host, "RUBRIKA_AUTH": given}).auth == expected
+
+
+def test_no_secret_is_shown_with_the_settings() -> None:
+    assert "s3cret" not in repr(Settings.from_env({"RUBRIKA_SECRET_KEY": "s3cret" * 8}))
 
 
 def test_paths_are_made_absolute_and_the_data_folder_follows_the_user(tmp_path: Path) -> None:

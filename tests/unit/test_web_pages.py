@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from web import assets
 from web.pages import make_blueprint, not_found_page
 
-PAGES = ["/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/nowhere"]
+PAGES = ["/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/login", "/nowhere"]
 
 
 @pytest.fixture

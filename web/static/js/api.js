@@ -1,5 +1,6 @@
 // The REST API as seen from here: requests, and errors that know what went wrong.
 
+import { OWN_PAGE, isSignedIn, signInAgain } from "./sign_in.js";
 import { language } from "./words.js";
 
 const root = document.documentElement.dataset.root;
@@ -41,8 +42,23 @@ export function parseRetryAfter(value) {
   return Number.isFinite(seconds) && seconds >= 0 ? seconds : null;
 }
 
-/** Resolves to {status, data, retryAfter, location}. Throws ApiError, NetworkError, or AbortError if `signal` fires. */
-export async function request(address, { method = "GET", json, body, headers = {}, signal, also = [] } = {}) {
+/**
+ * Resolves to {status, data, retryAfter, location}. Throws ApiError, NetworkError, or AbortError if `signal` fires.
+ * Where a session has ended it waits for somebody to sign in again, and sends the request once more.
+ */
+export async function request(address, options = {}) {
+  try {
+    return await send(address, options);
+  } catch (error) {
+    const hasEnded = error instanceof ApiError && error.status === 401 && isSignedIn();
+    if (hasEnded && (await signInAgain())) {
+      return send(address, options);
+    }
+    throw error;
+  }
+}
+
+async function send(address, { method = "GET", json, body, headers = {}, signal, also = [] }) {
   const giveUp = new AbortController();
   const timer = setTimeout(() => giveUp.abort(), GIVE_UP_MS);
   const stop = () => giveUp.abort();
@@ -55,6 +71,7 @@ export async function request(address, { method = "GET", json, body, headers = {
       headers: {
         Accept: "application/json, application/problem+json",
         "Accept-Language": language,
+        ...(method === "GET" ? {} : OWN_PAGE),
         ...(json === undefined ? {} : { "Content-Type": "application/json" }),
         ...headers,
       },

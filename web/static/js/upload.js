@@ -1,6 +1,7 @@
 // Sending a file. By XMLHttpRequest, because fetch does not tell how much has gone out.
 
-import { ApiError, NetworkError, api, parseRetryAfter } from "./api.js";
+import { ApiError, NetworkError, api, parseRetryAfter, request } from "./api.js";
+import { OWN_PAGE, isSignedIn } from "./sign_in.js";
 import { language } from "./words.js";
 
 /**
@@ -8,7 +9,27 @@ import { language } from "./words.js";
  * has it all and is reading. Returns {done, cancel}: a promise of the job (ApiError, NetworkError, AbortError), and
  * a function that stops.
  */
-export function upload(file, { name, options, key, onProgress }) {
+export function upload(file, details) {
+  let attempt = null;
+  let cancelled = false;
+  const run = async () => {
+    if (isSignedIn()) {
+      await request(api("/session")); // A session that has ended is noticed before gigabytes are on their way.
+    }
+    if (cancelled) {
+      throw new DOMException("cancelled", "AbortError");
+    }
+    attempt = start(file, details);
+    return attempt.done;
+  };
+  const cancel = () => {
+    cancelled = true;
+    attempt?.cancel();
+  };
+  return { done: run(), cancel };
+}
+
+function start(file, { name, options, key, onProgress }) {
   const form = new FormData();
   if (name) {
     form.append("name", name);
@@ -35,6 +56,9 @@ export function upload(file, { name, options, key, onProgress }) {
   xhr.setRequestHeader("Accept", "application/json, application/problem+json");
   xhr.setRequestHeader("Accept-Language", language);
   xhr.setRequestHeader("Idempotency-Key", key);
+  for (const [header, value] of Object.entries(OWN_PAGE)) {
+    xhr.setRequestHeader(header, value);
+  }
   xhr.send(form);
   return { done, cancel: () => xhr.abort() };
 }
