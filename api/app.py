@@ -7,7 +7,7 @@ from flask import Flask, Response, render_template, request, send_from_directory
 from flask_openapi3 import Info, OpenAPI
 from werkzeug.wrappers import Response as BaseResponse
 
-from api import problems
+from api import observe, problems
 from api.body import StrictRequest
 from api.context import Context
 from api.problems import Problem, ProblemError
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> Flask:
         make_engine(settings.database_url, pool_size=settings.api_threads, application="rubrika api"),
         Bell(settings),
     )
+    observe.register(app)
     problems.register(app)
     _guard(app)
     for resource in (

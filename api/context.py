@@ -7,6 +7,7 @@ from typing import cast
 from flask import current_app
 from sqlalchemy import Engine
 
+from api.metrics import Metrics
 from api.streams import Streams
 from jobs import fleet
 from jobs.bell import Bell
@@ -64,12 +65,13 @@ class Context:
     bell: Bell
     models: Models = field(init=False)
     streams: Streams = field(init=False)
+    metrics: Metrics = field(init=False, default_factory=Metrics)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", Models(self.engine))
         # Half of the threads at most, so that readers of streams never keep everybody else out.
         limit = min(self.settings.max_streams, self.settings.api_threads // 2)
-        object.__setattr__(self, "streams", Streams(limit))
+        object.__setattr__(self, "streams", Streams(limit, self.metrics.streams))
 
 
 def context() -> Context:

@@ -1,6 +1,5 @@
 """`rubrika ...`: every command of the project. Heavy imports happen inside the commands, so that `--help` is quick."""
 
-import logging
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from cli.models_command import models
 from cli.predict_command import predict
 from cli.tune_command import tune
 from cli.up_command import up
+from jobs import logs
 from jobs.errors import RubrikaError
 from jobs.settings import Settings
 
@@ -38,16 +38,6 @@ def main() -> None:
     """Topics for Russian social-media posts: the service, its parts, and its model."""
 
 
-def configure_logging(settings: Settings) -> None:
-    """One line an event, on stderr, with the time in UTC."""
-    logging.basicConfig(
-        level=settings.log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-
-
 @main.command()
 def migrate() -> None:
     """Bring the database at DATABASE_URL to the newest schema."""
@@ -62,7 +52,7 @@ def api() -> None:
     from api.server import serve
 
     settings = _with_servers()
-    configure_logging(settings)
+    logs.configure(settings)
     serve(settings)
 
 
@@ -73,7 +63,7 @@ def worker() -> None:
     from worker.main import run_worker
 
     settings = _with_servers()
-    configure_logging(settings)
+    logs.configure(settings)
     try:
         another = run_worker(settings)
     except MlError as error:
@@ -89,7 +79,7 @@ def sweeper() -> None:
     from worker.sweeper import run_sweeper
 
     settings = _with_servers()
-    configure_logging(settings)
+    logs.configure(settings)
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:

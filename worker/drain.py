@@ -7,18 +7,19 @@ Between two batches of a chunk the worker looks for texts that somebody is waiti
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from jobs import answers, store
+from jobs import answers, logs, store
 from jobs.answers import Answer
 from jobs.bell import Bell
 from jobs.database import run
 from jobs.errors import UnavailableError
+from jobs.meters import Meter
 from jobs.records import Claim, ClaimedText
 from jobs.settings import Settings
 from jobs.states import Lane
@@ -26,6 +27,7 @@ from ml.classifier import Classifier, Predictions
 from worker.heart import Heart
 from worker.memo import Memo, key_of
 from worker.rate import CLAIM_SECONDS, INTERACTIVE_SECONDS, Rate
+from worker.spent import Spent
 from worker.work import Done, Work, done, post_of
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class Drain:
         self._heart = heart
         self._memo = Memo()
         self._rates = {lane: Rate() for lane in Lane}
+        self._spent = Spent()
         self._look_due = 0.0
         self._stopping = threading.Event()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -194,9 +197,11 @@ class Drain:
                 store.begin(connection, claimed.lease)
             return claimed, store.read_texts(connection, claimed), begun
 
+        started = time.monotonic()
         taken = run(self._engine, step)
         if taken is None:
             return None
+        self._spent.add(Meter.READ_SECONDS, time.monotonic() - started)
         claimed, texts, begun = taken
         self._heart.hold(claimed.lease)
         try:
@@ -209,12 +214,14 @@ class Drain:
     def _prepared(self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None) -> Work:
         """Sort out what is known and what is being computed, and tokenise the rest."""
         keys = [key_of(text.doc_text, text.image2text, text.speech2text) for text in texts]
-        known = self._known(keys)
+        with self._spent.timed(Meter.RECALL_SECONDS):
+            known = self._known(keys)
         in_work = {beside.keys[position] for position in beside.fresh} if beside else frozenset()
         new = [position for position in range(len(texts)) if position not in known]
         fresh = [position for position in new if keys[position] not in in_work]
         awaited = [position for position in new if keys[position] in in_work]
-        prepared = self._classifier.prepare([post_of(texts[position]) for position in fresh])
+        with self._spent.timed(Meter.TOKENISE_SECONDS):
+            prepared = self._classifier.prepare([post_of(texts[position]) for position in fresh])
         return Work(claimed, texts, keys, known, fresh, awaited, prepared, begun)
 
     def _known(self, keys: list[bytes]) -> dict[int, Answer]:
@@ -229,10 +236,15 @@ class Drain:
 
     def _compute(self, work: Work, between_batches: Callable[[], None] | None) -> Done | None:
         """What is found out of a claim; None when it is no longer ours or cannot be computed at all."""
+        with logs.about(**work.about):
+            return self._computed(work, between_batches)
+
+    def _computed(self, work: Work, between_batches: Callable[[], None] | None) -> Done | None:
         lease = work.claim.lease
         if not work.begun and not self._in_transaction(lambda connection: self._begin(connection, lease)):
-            log.warning("lease %s was lost before its chunk was begun", lease)
+            log.warning("the lease was lost before its chunk was begun")
             return None
+        self._spent.add(Meter.CLAIMS_AGAIN if work.claim.chunks[0].attempts else Meter.CLAIMS_FIRST, 1)
         try:
             return done(work, self._predictions(work, between_batches), self._memo)
         except Exception:
@@ -258,6 +270,8 @@ class Drain:
         if late:
             prepared = self._classifier.prepare([post_of(work.texts[position]) for position in late])
             computed.append((late, self._classifier.compute(prepared, between_batches)))
+        for _, predictions in computed:
+            self._spent.add_effort(predictions.effort)
         lane = Lane.INTERACTIVE if between_batches is None else Lane.BULK
         self._rates[lane].note(len(work.fresh) + len(late), time.monotonic() - started)
         return computed
@@ -273,22 +287,33 @@ class Drain:
         if found is None:
             self._heart.drop(lease)
             return
-        deadline = time.monotonic() + RECORD_SECONDS
+        spent = self._spent.take()
         try:
-            while True:
-                try:
-                    settled = self._in_transaction(
-                        lambda connection: store.finish(connection, lease, self._model_id, found.outcomes),
-                    )
-                    break
-                except UnavailableError:
-                    if time.monotonic() > deadline or self._stopping.wait(0.2):
-                        raise
+            with self._spent.timed(Meter.RECORD_SECONDS):
+                settled = self._finish(lease, found, spent)
+        except BaseException:
+            self._spent.put_back(spent)
+            raise
         finally:
             self._heart.drop(lease)
+        with logs.about(**work.about, rows=len(work.texts), known=len(work.known)):
+            log.info("recorded")
         self._bell.wake(settled)
         if self._settings.cache_rows and (found.learned or found.stale):
             self._remember(found)
+
+    def _finish(self, lease: UUID, found: Done, spent: Mapping[str, float]) -> list[UUID]:
+        deadline = time.monotonic() + RECORD_SECONDS
+        while True:
+            try:
+                return self._in_transaction(
+                    lambda connection: store.finish(
+                        connection, lease, self._model_id, found.outcomes, worker=self._heart.worker, spent=spent
+                    ),
+                )
+            except UnavailableError:
+                if time.monotonic() > deadline or self._stopping.wait(0.2):
+                    raise
 
     def _remember(self, found: Done) -> None:
         """Add to the cache. Whatever goes wrong with that, the results are recorded."""

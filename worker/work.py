@@ -28,6 +28,12 @@ class Work:
     prepared: Prepared
     begun: bool
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What lines of the log about it shall name: ids alone."""
+        jobs = sorted({chunk.job_id.hex for chunk in self.claim.chunks})
+        return {"lease": self.claim.lease.hex, "job": ",".join(jobs)}
+
 
 @dataclass
 class Done:

@@ -10,6 +10,7 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from api.context import OWNER, Context, context
 from api.files import problem_of
+from api.observe import note_job
 from api.problems import BadField, ProblemError, bad_input
 from api.represent import classification, cursor, page, read_cursor
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait
@@ -49,6 +50,7 @@ def classify(body: ClassificationsIn) -> Response:
         lane=Lane.INTERACTIVE if interactive else Lane.BULK,
         chunk_rows=INTERACTIVE_CHUNK_ROWS if interactive else ctx.settings.chunk_rows,
     )
+    note_job(job_id)
     if is_new:
         ctx.bell.ring()
     finished = _wait(ctx, job_id, wait) if wait else False
