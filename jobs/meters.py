@@ -168,7 +168,7 @@ def swept_seconds(connection: Connection) -> float | None:
     """Time since the last sweep of any sweeper; None when there never was one."""
     seconds: float | None = connection.execute(
         text("""
-            SELECT greatest(0, extract(epoch FROM clock_timestamp() - max(updated_at)))::float FROM meters
+            SELECT extract(epoch FROM clock_timestamp() - max(updated_at))::float FROM meters
             WHERE source = :sweeper AND name = :sweeps
         """),
         {"sweeper": SWEEPER, "sweeps": str(Meter.SWEEPS)},

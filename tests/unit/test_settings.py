@@ -169,5 +169,5 @@ def test_a_password_may_come_from_a_file_whatever_is_in_it(tmp_path: Path, passw
 def test_a_password_without_its_place_is_refused(tmp_path: Path, url: str, content: str) -> None:
     secret = tmp_path / "password"
     secret.write_text(content)
-    with pytest.raises(SettingsError, match="^DATABASE_PASSWORD_FILE must "):
+    with pytest.raises(SettingsError, match=r"^DATABASE_PASSWORD_FILE must "):
         Settings.from_env({"DATABASE_URL": url, "DATABASE_PASSWORD_FILE": str(secret)})
