@@ -43,7 +43,9 @@ def migrate() -> None:
     """Bring the database at DATABASE_URL to the newest schema."""
     from jobs.migrate import upgrade
 
-    upgrade(_with_servers().database_url)
+    settings = _with_servers()
+    logs.configure(settings)
+    upgrade(settings.database_url)
 
 
 @main.command()
