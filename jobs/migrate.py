@@ -57,8 +57,7 @@ def upgrade(database_url: str) -> None:
     engine = make_engine(database_url, pool_size=1, application="rubrika migrate")
     try:
         with translated(), engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-            connection.commit()
+            _wait_for_turn(connection)
             try:
                 _patiently(connection)
             finally:
@@ -69,6 +68,16 @@ def upgrade(database_url: str) -> None:
             ensure_partitions(connection)
     finally:
         engine.dispose()
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    """Take the advisory lock. It is asked for and not waited for: who waits is in a transaction, for whose end the
+    `CREATE INDEX CONCURRENTLY` of the one who migrates would wait in turn."""
+    pause = threading.Event()
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}).scalar_one():
+        connection.commit()
+        pause.wait(0.1)
+    connection.commit()
 
 
 def _patiently(connection: Connection) -> None:

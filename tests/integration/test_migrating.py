@@ -94,6 +94,21 @@ def test_several_at_once_migrate_once(empty_database: str) -> None:
     engine.dispose()
 
 
+def test_who_waits_for_another_migration_is_in_no_transaction(old: Engine, empty_database: str) -> None:
+    """An index that is made concurrently waits for the end of every transaction: of theirs, too."""
+    waiting = threading.Thread(target=migrate.upgrade, args=(empty_database,))
+    look = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rubrika migrate' AND state = 'idle'")
+    with old.connect() as other:
+        other.execute(text("SELECT pg_advisory_lock(:key)"), {"key": migrate.MIGRATION_LOCK})
+        other.commit()
+        waiting.start()
+        wait_until(lambda: run(old, lambda c: c.execute(look).scalar_one()) == 1, what="it to wait in no transaction")
+        other.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": migrate.MIGRATION_LOCK})
+        other.commit()
+    waiting.join(30)
+    assert revision(old) == migrate.head()
+
+
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.stem)
 def test_a_migration_says_what_it_locks(version: Path) -> None:
     said = ast.get_docstring(ast.parse(version.read_text()))
