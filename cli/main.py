@@ -8,6 +8,7 @@ from types import FrameType
 
 import click
 
+from cli.backup_command import backup, restore
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
@@ -107,6 +108,8 @@ main.add_command(tune)
 main.add_command(predict)
 main.add_command(explain)
 main.add_command(models)
+main.add_command(backup)
+main.add_command(restore)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 
