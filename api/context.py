@@ -15,6 +15,7 @@ from jobs.database import transaction
 from jobs.errors import NotFoundError
 from jobs.records import Model
 from jobs.settings import Settings
+from jobs.traces import Traces, make_traces
 
 OWNER = "local"
 """The one owner of everything while keys are off."""
@@ -66,9 +67,11 @@ class Context:
     models: Models = field(init=False)
     streams: Streams = field(init=False)
     metrics: Metrics = field(init=False, default_factory=Metrics)
+    traces: Traces = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", Models(self.engine))
+        object.__setattr__(self, "traces", make_traces(self.settings, "api"))
         # Half of the threads at most, so that readers of streams never keep everybody else out.
         limit = min(self.settings.max_streams, self.settings.api_threads // 2)
         object.__setattr__(self, "streams", Streams(limit, self.metrics.streams))

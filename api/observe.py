@@ -25,7 +25,7 @@ def register(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
         given = request.headers.get(REQUEST_ID, "")
-        g.began = time.monotonic()
+        g.began, g.began_at = time.monotonic(), time.time_ns()
         g.request_id = given if _GIVEN_ID.fullmatch(given) else uuid4().hex
         g.log_token = logs.begin(request=g.request_id)
 
@@ -37,6 +37,10 @@ def register(app: Flask) -> None:
         route = request.url_rule.rule if request.url_rule else "other"
         context().metrics.answered(method, route, response.status_code, seconds)
         response.headers[REQUEST_ID] = g.request_id
+        if "new_job" in g:
+            attributes = {"http.request.method": method, "http.route": route, "rubrika.request": g.request_id}
+            parent = request.headers.get("traceparent", "")
+            context().traces.accepted(g.new_job, g.began_at, time.time_ns(), attributes, parent)
         level = _level(method, response.status_code)
         if log.isEnabledFor(level):
             fields = {"method": method, "route": route, "status": response.status_code, "ms": round(seconds * 1000, 1)}
@@ -50,9 +54,11 @@ def register(app: Flask) -> None:
             logs.end(token)
 
 
-def note_job(job_id: UUID) -> None:
-    """This request has made a job: its line in the log names it."""
+def note_job(job_id: UUID, *, is_new: bool) -> None:
+    """This request has made a job, or asked for one anew that is there: its line in the log, and its trace, name it."""
     g.job = job_id.hex
+    if is_new:
+        g.new_job = job_id
 
 
 def _job() -> dict[str, str]:

@@ -44,6 +44,11 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_ALLOW_OPEN": ("0", "1: listen beyond loopback although `RUBRIKA_AUTH` is `off` (behind a proxy of yours)"),
     "RUBRIKA_LOG_LEVEL": ("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
     "RUBRIKA_LOG_FORMAT": ("text", "`text` for people, `json` for machines: one object a line"),
+    "RUBRIKA_TRACES": (
+        "0",
+        "share of jobs, from 0 to 1, that are traced by OpenTelemetry to `OTEL_EXPORTER_OTLP_ENDPOINT`; needs "
+        "`pip install 'rubrika[traces]'`",
+    ),
     "RUBRIKA_API_PROCESSES": ("2", "gunicorn processes"),
     "RUBRIKA_API_THREADS": ("16", "threads of each; a request held by `Prefer: wait` occupies one"),
     "RUBRIKA_MAX_STREAMS": (
@@ -110,6 +115,7 @@ class Settings:
     allow_open: bool
     log_level: str
     log_format: str
+    traces: float
     api_processes: int
     api_threads: int
     max_streams: int
@@ -163,6 +169,15 @@ class Settings:
                 raise SettingsError(f"{name} must be a number of seconds from 0.05 to 86400, not {text(name)!r}.")
             return value
 
+        def share(name: str) -> float:
+            try:
+                value = float(text(name))
+            except ValueError:
+                value = -1.0
+            if not 0 <= value <= 1:
+                raise SettingsError(f"{name} must be a number from 0 to 1, not {text(name)!r}.")
+            return value
+
         def choice(name: str, *allowed: str) -> str:
             if text(name) not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text(name)!r}.")
@@ -187,6 +202,7 @@ class Settings:
             allow_open=choice("RUBRIKA_ALLOW_OPEN", "0", "1") == "1",
             log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),
             log_format=choice("RUBRIKA_LOG_FORMAT", "text", "json"),
+            traces=share("RUBRIKA_TRACES"),
             api_processes=number("RUBRIKA_API_PROCESSES", 1, 64),
             api_threads=number("RUBRIKA_API_THREADS", 1, 1024),
             max_streams=number("RUBRIKA_MAX_STREAMS", 0, 1024),

@@ -23,6 +23,7 @@ from jobs.meters import Meter
 from jobs.records import Claim, ClaimedText
 from jobs.settings import Settings
 from jobs.states import Lane
+from jobs.traces import NoTraces, Traces
 from ml.classifier import Classifier, Predictions
 from worker.heart import Heart
 from worker.memo import Memo, key_of
@@ -59,6 +60,7 @@ class Drain:
         classifier: Classifier,
         model_id: int,
         heart: Heart,
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -66,6 +68,7 @@ class Drain:
         self._classifier = classifier
         self._model_id = model_id
         self._heart = heart
+        self._traces: Traces = traces or NoTraces()
         self._memo = Memo()
         self._rates = {lane: Rate() for lane in Lane}
         self._spent = Spent()
@@ -197,7 +200,7 @@ class Drain:
                 store.begin(connection, claimed.lease)
             return claimed, store.read_texts(connection, claimed), begun
 
-        started = time.monotonic()
+        started, claimed_at = time.monotonic(), time.time_ns()
         taken = run(self._engine, step)
         if taken is None:
             return None
@@ -205,13 +208,15 @@ class Drain:
         claimed, texts, begun = taken
         self._heart.hold(claimed.lease)
         try:
-            return self._prepared(claimed, texts, begun, beside)
+            return self._prepared(claimed, texts, begun, beside, claimed_at)
         except Exception:
             self._heart.drop(claimed.lease)
             self._in_transaction(lambda connection: store.expire(connection, claimed.lease))
             raise
 
-    def _prepared(self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None) -> Work:
+    def _prepared(
+        self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None, claimed_at: int
+    ) -> Work:
         """Sort out what is known and what is being computed, and tokenise the rest."""
         keys = [key_of(text.doc_text, text.image2text, text.speech2text) for text in texts]
         with self._spent.timed(Meter.RECALL_SECONDS):
@@ -222,7 +227,7 @@ class Drain:
         awaited = [position for position in new if keys[position] in in_work]
         with self._spent.timed(Meter.TOKENISE_SECONDS):
             prepared = self._classifier.prepare([post_of(texts[position]) for position in fresh])
-        return Work(claimed, texts, keys, known, fresh, awaited, prepared, begun)
+        return Work(claimed, texts, keys, known, fresh, awaited, prepared, begun, claimed_at)
 
     def _known(self, keys: list[bytes]) -> dict[int, Answer]:
         """The answers that this drain remembers or that the cache holds, by position."""
@@ -298,6 +303,13 @@ class Drain:
             self._heart.drop(lease)
         with logs.about(**work.about, rows=len(work.texts), known=len(work.known)):
             log.info("recorded")
+        self._traces.computed(
+            {chunk.job_id for chunk in work.claim.chunks},
+            work.claimed_at,
+            time.time_ns(),
+            {"prepared": work.prepared_at, "computed": found.computed_at},
+            {"rubrika.lease": lease.hex, "rubrika.rows": len(work.texts), "rubrika.known": len(work.known)},
+        )
         self._bell.wake(settled)
         if self._settings.cache_rows and (found.learned or found.stale):
             self._remember(found)

@@ -50,7 +50,7 @@ def classify(body: ClassificationsIn) -> Response:
         lane=Lane.INTERACTIVE if interactive else Lane.BULK,
         chunk_rows=INTERACTIVE_CHUNK_ROWS if interactive else ctx.settings.chunk_rows,
     )
-    note_job(job_id)
+    note_job(job_id, is_new=is_new)
     if is_new:
         ctx.bell.ring()
     finished = _wait(ctx, job_id, wait) if wait else False

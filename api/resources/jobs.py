@@ -92,7 +92,7 @@ def upload() -> Response:
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, OWNER, job_id)
         workers = fleet.workers_alive(connection)
-    note_job(job_id)
+    note_job(job_id, is_new=is_new)
     if is_new:
         ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))
     response = json_response(_resource(ctx, job), 202)
