@@ -16,6 +16,9 @@ REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked again and again by machines, which see the answer."""
+
 _QUIET = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -41,7 +44,7 @@ def register(app: Flask) -> None:
             attributes = {"http.request.method": method, "http.route": route, "rubrika.request": g.request_id}
             parent = request.headers.get("traceparent", "")
             context().traces.accepted(g.new_job, g.began_at, time.time_ns(), attributes, parent)
-        level = _level(method, response.status_code)
+        level = logging.DEBUG if route in _PROBES else _level(method, response.status_code)
         if log.isEnabledFor(level):
             fields = {"method": method, "route": route, "status": response.status_code, "ms": round(seconds * 1000, 1)}
             with logs.about(**fields, **_job()):

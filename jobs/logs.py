@@ -46,7 +46,6 @@ def configure(settings: Settings) -> None:
     """One event a line on stderr, with the time in UTC. Libraries log the same way."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    # Fields are taken where the line is written: a handler may run elsewhere.
     handler.addFilter(_note)
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
@@ -64,7 +63,8 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the library's name)
-        line = super().formatMessage(record)
+        # What a client has sent may be part of a message, and must not look like a line of its own.
+        line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
         fields = getattr(record, "about", {})
         return f"{line} [{' '.join(f'{name}={value}' for name, value in fields.items())}]" if fields else line
 

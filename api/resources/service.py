@@ -56,7 +56,14 @@ def readyz() -> Response:
     "/metrics",
     summary="Counts for Prometheus",
     description="Requests, what waits, what was done, and who is alive; labels are routes, lanes, models and codes.",
-    responses={"200": {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        "200": {
+            "content": {
+                media_type: {"schema": {"type": "string"}}
+                for media_type in ("text/plain", "application/openmetrics-text")
+            }
+        }
+    },
 )
 def metrics() -> Response:
     ctx = context()
