@@ -99,3 +99,39 @@ def test_a_host_that_is_cut_off_loses_nothing_and_doubles_nothing(spread: Servic
     )
     assert after == before
     assert spread.job(job) == done
+
+
+def test_while_every_worker_is_cut_off_all_is_accepted_and_done_afterwards(spread: Service, network: Network) -> None:
+    """Long enough for leases to run out again and again, and for both ends to have given up their connections."""
+    texts, data = posts(600)
+    spread.env["FAKE_SECONDS"] = "0.01"
+    spread.env["RUBRIKA_CACHE_ROWS"] = "0"
+    spread.start("api")
+    spread.start("sweeper")
+    workers = {}
+    for host in ("left", "right"):
+        with network.on(host):
+            workers[host] = spread.start("fake")
+    spread.wait_ready()
+    job = spread.upload(data)
+    wait_until(lambda: holding(spread) >= 2, what="both hosts to have something in hand")
+
+    for host in workers:
+        network.cut(host)
+    # A sign of life is good for fifteen seconds; then it is said that nobody is there.
+    wait_until(lambda: spread.get("/readyz").status == 503, 60, what="the hosts to be missed", every=0.2)
+    later = spread.upload(posts(100)[1])
+    wait_until(lambda: holding(spread) == 0, what="their leases to run out")
+    progress = spread.job(job)["rows"]["succeeded"]
+    assert progress < 600
+
+    for host in workers:
+        network.heal(host)
+    assert spread.wait_finished(job, 120)["rows"]["succeeded"] == 600
+    assert spread.wait_finished(later, 120)["rows"]["succeeded"] == 100
+    spread.wait_ready()
+    assert_whole(spread.rows(job), texts)
+    assert_whole(spread.rows(later), texts[:100])
+    assert [worker.poll() for worker in workers.values()] == [None, None]
+    [[results]] = sql(spread.settings.database_url, "SELECT count(*) FROM results")
+    assert results == 700
