@@ -164,6 +164,9 @@ def test_redis_is_started_as_in_the_other_containers() -> None:
     expected = script.replace("$$", "$").replace("/run/secrets/redis_password", f"{SECRETS}/redis")
     assert container["command"] == COMPOSE["redis"]["entrypoint"]
     assert container["args"] == [expected]
+    check = COMPOSE["redis"]["healthcheck"]["test"][1].replace("$$", "$")
+    asked = container["readinessProbe"]["exec"]["command"][2]
+    assert asked == check.replace("/run/secrets/redis_password", f"{SECRETS}/redis")
 
 
 @pytest.mark.parametrize("workload", sorted(PODS))
