@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,6 +101,17 @@ def test_every_alert_says_what_it_is_and_what_to_do(rule: dict[str, Any]) -> Non
     assert rule["annotations"]["summary"]
     guide = (PROJECT_ROOT / "docs" / "operations.md").read_text()
     assert f"| `{rule['alert']}` |" in guide
+
+
+def test_alerts_speak_when_they_should() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool, which comes with Prometheus, is not there")
+    for asked in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = subprocess.run(
+            [promtool, *asked], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_keda_asks_how_many_rows_wait_or_are_in_work(engine: Engine, model: int) -> None:
