@@ -41,10 +41,10 @@ def spread(network: Network, service: Service, open_folder: Path) -> Iterator[Se
 
 
 def recorded_by(service: Service, worker: subprocess.Popen[bytes]) -> int:
-    """How many rows this worker has recorded so far."""
+    """How many rows this worker has recorded so far; some may be equal to what it computed just before."""
     [[rows]] = sql(
         service.settings.database_url,
-        "SELECT coalesce(sum(value), 0)::int FROM meters WHERE name = 'rows_computed' AND source LIKE %s",
+        "SELECT coalesce(sum(value), 0)::int FROM meters WHERE name LIKE 'rows_%%' AND source LIKE %s",
         f"%:{worker.pid}:%",
     )
     return int(rows)
