@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long lint format bench bench-files train-deps train evaluate screenshots pins clean
+.PHONY: help up test test-long lint audit format bench bench-files train-deps train evaluate screenshots pins clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: .venv/.dev ## Check style, types and the arrows of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+audit: .venv/.audit ## Ask PyPI for known weaknesses of the pinned versions; what cannot be asked about fails
+	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
 
 format: .venv/.dev ## Format the code and mend what can be mended without asking
 	@$(BIN)/ruff check --fix .
@@ -74,6 +77,12 @@ clean: ## Remove the virtual environment and all caches; data of Rubrika stays
 .venv/.default: .venv/.python pyproject.toml constraints.txt
 	@echo "Installing into .venv; this takes a minute or two, once." >&2
 	@$(PIP) --editable .
+	@touch $@
+
+# By itself: what looks for weaknesses is not to be looked at.
+.venv/.audit: .venv/.python
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/pip --disable-pip-version-check install --quiet 'pip-audit>=2.9,<3'
 	@touch $@
 
 # torch goes first and under exactly this name: the default install never brings it.

@@ -8,7 +8,7 @@ from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Response as BaseResponse
 
-from api import guard, headers, problems
+from api import guard, headers, observe, problems
 from api.body import StrictRequest
 from api.context import Context
 from api.problems import Problem
@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> Flask:
         make_engine(settings.database_url, pool_size=settings.api_threads, application="rubrika api"),
         Bell(settings),
     )
+    observe.register(app)
     problems.register(app)
     guard.install(app)
     headers.install(app)

@@ -8,6 +8,7 @@ from flask import current_app
 from sqlalchemy import Engine
 
 from api.cookies import SessionCookie, secret_of
+from api.metrics import Metrics
 from api.places import Places
 from api.streams import Streams
 from jobs import fleet
@@ -17,6 +18,7 @@ from jobs.errors import NotFoundError
 from jobs.limiting import Limiter
 from jobs.records import Model
 from jobs.settings import Settings
+from jobs.traces import Traces, make_traces
 from jobs.waiting import Waiting
 
 OWNER = "local"
@@ -73,12 +75,16 @@ class Context:
     """How browsers are known again; none while keys are off."""
     limiter: Limiter = field(init=False)
     waiting: Waiting = field(init=False)
+    metrics: Metrics = field(init=False, default_factory=Metrics)
+    traces: Traces = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", Models(self.engine))
+        object.__setattr__(self, "traces", make_traces(self.settings, "api"))
         # Half of the threads at most, so that readers of streams never keep everybody else out.
         half = self.settings.api_threads // 2
-        object.__setattr__(self, "streams", Streams(min(self.settings.max_streams, half)))
+        streams = Streams(min(self.settings.max_streams, half), self.metrics.streams)
+        object.__setattr__(self, "streams", streams)
         # And no key can have more than half of them, whatever it does with them.
         object.__setattr__(self, "places", Places(max(1, min(self.settings.max_held_requests, half))))
         cookie = SessionCookie(secret_of(self.settings)) if self.settings.auth == "keys" else None

@@ -1,15 +1,21 @@
 """gunicorn with threads, started from settings rather than from a file."""
 
 import contextlib
+import os
+import shutil
 import socket
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
 from time import monotonic
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
+from api import metrics
 from api.app import create_app
 from api.cookies import secret_of
 from api.incoming import SILENT_SECONDS
@@ -36,6 +42,15 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         return self._load()
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """gunicorn's own lines, written as all others are."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
@@ -90,8 +105,24 @@ def serve(settings: Settings) -> None:
         )
     if settings.auth == "keys":
         secret_of(settings)  # Said here and now, rather than by each process that cannot be made.
+    # What the processes count is shared through files, which are worth nothing once all of them have ended.
+    counts = Path(mkdtemp(prefix="rubrika-counts-"))
+    parent = os.getpid()
+    try:
+        _Server(_options(settings, counts), lambda: _app(settings, counts)).run()
+    finally:
+        if os.getpid() == parent:  # Each forked process ends by leaving through here as well.
+            shutil.rmtree(counts, ignore_errors=True)
+
+
+def _app(settings: Settings, counts: Path) -> Flask:
+    metrics.share(counts)
+    return create_app(settings)
+
+
+def _options(settings: Settings, counts: Path) -> dict[str, Any]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    options = {
+    return {
         "bind": f"{host}:{settings.port}",
         "worker_class": _Worker,
         "workers": settings.api_processes,
@@ -100,8 +131,9 @@ def serve(settings: Settings) -> None:
         "timeout": 120,
         "graceful_timeout": GRACEFUL_SECONDS,
         "loglevel": settings.log_level.lower(),
-        "errorlog": "-",
+        "logger_class": _Log,
         "accesslog": None,
+        "child_exit": lambda _server, process: metrics.forget_process(counts, process.pid),
         "control_socket_disable": True,
         # Bounds on what comes before a body. A cursor or a filter is a few hundred characters.
         "limit_request_line": 8190,
@@ -111,4 +143,3 @@ def serve(settings: Settings) -> None:
         "forwarded_allow_ips": "",
         "forwarder_headers": "",
     }
-    _Server(options, lambda: create_app(settings)).run()

@@ -31,10 +31,14 @@ class _Watched:
 
 
 class Streams:
-    """The streams of this process. Each occupies a thread, so there are `limit` at most. Safe to share."""
+    """The streams of this process. Each occupies a thread, so there are `limit` at most. Safe to share.
 
-    def __init__(self, limit: int) -> None:
+    `on_change` is told how many there are whenever that changes.
+    """
+
+    def __init__(self, limit: int, on_change: Callable[[int], None] = lambda _count: None) -> None:
         self._limit = limit
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._watched: dict[UUID, _Watched] = {}
         self._stopping = threading.Event()
@@ -45,6 +49,7 @@ class Streams:
             if self._stopping.is_set() or self.count() >= self._limit:
                 return False
             self._watched.setdefault(job_id, _Watched()).listeners += 1
+            self._on_change(self.count())
             return True
 
     def leave(self, job_id: UUID) -> None:
@@ -54,6 +59,7 @@ class Streams:
             watched.listeners -= 1
             if not watched.listeners:
                 del self._watched[job_id]
+            self._on_change(self.count())
 
     def count(self) -> int:
         """How many streams there are."""

@@ -1,6 +1,5 @@
 """`rubrika ...`: every command of the project. Heavy imports happen inside the commands, so that `--help` is quick."""
 
-import logging
 import os
 import signal
 import sys
@@ -9,6 +8,7 @@ from types import FrameType
 
 import click
 
+from cli.backup_command import backup, restore
 from cli.calibrate_command import calibrate
 from cli.compare_command import compare
 from cli.data_commands import data
@@ -19,6 +19,7 @@ from cli.models_command import models
 from cli.predict_command import predict
 from cli.tune_command import tune
 from cli.up_command import up
+from jobs import logs
 from jobs.errors import RubrikaError
 from jobs.settings import Settings
 
@@ -40,22 +41,14 @@ def main() -> None:
     """Topics for Russian social-media posts: the service, its parts, and its model."""
 
 
-def configure_logging(settings: Settings) -> None:
-    """One line an event, on stderr, with the time in UTC."""
-    logging.basicConfig(
-        level=settings.log_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-
-
 @main.command()
 def migrate() -> None:
     """Bring the database at DATABASE_URL to the newest schema."""
     from jobs.migrate import upgrade
 
-    upgrade(_with_servers().database_url)
+    settings = _with_servers()
+    logs.configure(settings)
+    upgrade(settings.database_url)
 
 
 @main.command()
@@ -64,7 +57,7 @@ def api() -> None:
     from api.server import serve
 
     settings = _with_servers()
-    configure_logging(settings)
+    logs.configure(settings)
     serve(settings)
 
 
@@ -75,7 +68,7 @@ def worker() -> None:
     from worker.main import run_worker
 
     settings = _with_servers()
-    configure_logging(settings)
+    logs.configure(settings)
     try:
         another = run_worker(settings)
     except MlError as error:
@@ -91,7 +84,7 @@ def sweeper() -> None:
     from worker.sweeper import run_sweeper
 
     settings = _with_servers()
-    configure_logging(settings)
+    logs.configure(settings)
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -119,6 +112,8 @@ main.add_command(predict)
 main.add_command(explain)
 main.add_command(models)
 main.add_command(keys)
+main.add_command(backup)
+main.add_command(restore)
 for command in MODEL_COMMANDS:
     main.add_command(command)
 

@@ -39,6 +39,9 @@ def make_engine(database_url: str, *, pool_size: int, application: str, idle_sec
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            # What was sent and is not acknowledged is no idle connection: after a network was cut, the kernel would
+            # go on sending it for a quarter of an hour, at ever longer intervals, before it gives the connection up.
+            "tcp_user_timeout": 20_000,
             # A long COPY keeps sending; only an idle transaction, which is a bug or a process that hangs, is ended. The
             # keepalives are those of the server, which else keeps the locks of a host that was lost for two hours.
             "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={idle_seconds * 1000:.0f} "

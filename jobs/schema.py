@@ -370,3 +370,21 @@ sessions = Table(
 )
 """Browsers that are signed in. A session ends with its key, at its time, or when its row is deleted."""
 Index("ix_sessions_key_id", sessions.c.key_id)
+
+meters = Table(
+    "meters",
+    metadata,
+    Column(
+        "source",
+        Text,
+        nullable=False,
+        comment="the worker by its name; sweeper; or past: the sum of workers that are gone",
+    ),
+    Column("name", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("source", "name"),
+    # Every row is written again and again, and an update that finds room in its page touches no index.
+    postgresql_with={"fillfactor": 50},
+)
+"""Sums of what was done, a row per worker so that no two wait for each other. Read by `jobs.meters`."""

@@ -6,9 +6,10 @@ held to it by a test, and so is docker-compose.yml.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from jobs.errors import SettingsError
 
@@ -20,6 +21,8 @@ MIN_SECRET_CHARS = 32
 SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "DATABASE_URL": ("", "PostgreSQL to use (`postgresql://user:password@host:5432/name`); empty: the embedded one"),
     "REDIS_URL": ("", "Redis or Valkey to use (`redis://host:6379/0`); empty: the embedded one"),
+    "DATABASE_PASSWORD_FILE": ("", "file with the password that `DATABASE_URL` leaves out, as containers get secrets"),
+    "REDIS_PASSWORD_FILE": ("", "file with the password that `REDIS_URL` leaves out"),
     "RUBRIKA_HOST": ("127.0.0.1", "address that the API and the page listen on"),
     "RUBRIKA_PORT": ("8000", "port that the API and the page listen on"),
     "RUBRIKA_DATA_DIR": (
@@ -56,6 +59,12 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     ),
     "RUBRIKA_ALLOW_OPEN": ("0", "1: listen beyond loopback although `RUBRIKA_AUTH` is `off` (behind a proxy of yours)"),
     "RUBRIKA_LOG_LEVEL": ("INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
+    "RUBRIKA_LOG_FORMAT": ("text", "`text` for people, `json` for machines: one object a line"),
+    "RUBRIKA_TRACES": (
+        "0",
+        "share of jobs, from 0 to 1, that are traced by OpenTelemetry to `OTEL_EXPORTER_OTLP_ENDPOINT`; needs "
+        "`pip install 'rubrika[traces]'`",
+    ),
     "RUBRIKA_API_PROCESSES": ("2", "gunicorn processes"),
     "RUBRIKA_API_THREADS": ("16", "threads of each; a request held by `Prefer: wait` occupies one"),
     "RUBRIKA_MAX_STREAMS": (
@@ -139,6 +148,8 @@ class Settings:
     trusted_proxies: int
     allow_open: bool
     log_level: str
+    log_format: str
+    traces: float
     api_processes: int
     api_threads: int
     max_streams: int
@@ -170,7 +181,8 @@ class Settings:
     def from_env(env: Mapping[str, str] | None = None) -> "Settings":
         """Read all settings from `env` (the process environment unless given).
 
-        Raises `SettingsError` with one sentence for the first value that cannot be used. Nothing is touched on disk.
+        Raises `SettingsError` with one sentence for the first value that cannot be used. Of the disk only the files
+        with passwords are read.
         """
         source = os.environ if env is None else env
 
@@ -195,6 +207,15 @@ class Settings:
                 raise SettingsError(f"{name} must be a number of seconds from 0.05 to 86400, not {text(name)!r}.")
             return value
 
+        def share(name: str) -> float:
+            try:
+                value = float(text(name))
+            except ValueError:
+                value = -1.0
+            if not 0 <= value <= 1:
+                raise SettingsError(f"{name} must be a number from 0 to 1, not {text(name)!r}.")
+            return value
+
         def choice(name: str, *allowed: str) -> str:
             if text(name) not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {text(name)!r}.")
@@ -206,8 +227,8 @@ class Settings:
             return text(name)
 
         return Settings(
-            database_url=_sqlalchemy_url(text("DATABASE_URL")),
-            redis_url=text("REDIS_URL"),
+            database_url=_with_password(_sqlalchemy_url(text("DATABASE_URL")), "DATABASE", text),
+            redis_url=_with_password(text("REDIS_URL"), "REDIS", text),
             host=text("RUBRIKA_HOST"),
             port=number("RUBRIKA_PORT", 1, 65535),
             data_dir=Path(text("RUBRIKA_DATA_DIR")).expanduser().absolute()
@@ -231,6 +252,8 @@ class Settings:
             trusted_proxies=number("RUBRIKA_TRUSTED_PROXIES", 0, 16),
             allow_open=choice("RUBRIKA_ALLOW_OPEN", "0", "1") == "1",
             log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),
+            log_format=choice("RUBRIKA_LOG_FORMAT", "text", "json"),
+            traces=share("RUBRIKA_TRACES"),
             api_processes=number("RUBRIKA_API_PROCESSES", 1, 64),
             api_threads=number("RUBRIKA_API_THREADS", 1, 1024),
             max_streams=number("RUBRIKA_MAX_STREAMS", 0, 1024),
@@ -277,6 +300,23 @@ def _sqlalchemy_url(url: str) -> str:
     if url and not url.startswith("postgresql+psycopg2://"):
         raise SettingsError("DATABASE_URL must begin with postgresql://.")
     return url
+
+
+def _with_password(url: str, server: str, text: Callable[[str], str]) -> str:
+    """Put the password of a file into an address, whatever characters it has."""
+    name = f"{server}_PASSWORD_FILE"
+    if not text(name):
+        return url
+    try:
+        password = Path(text(name)).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name} must name a file that can be read, and {text(name)} cannot: {error}.") from error
+    parts = urlsplit(url)
+    if not password or not parts.hostname or parts.password:
+        raise SettingsError(f"{name} must hold a password, for an address in {server}_URL with a host and without one.")
+    user = parts.username or ""
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))
 
 
 def _default_data_dir(env: Mapping[str, str]) -> Path:

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs import asking, tallies
+from jobs import asking, meters, tallies
 from jobs.copying import copy_in, escaped, json_field, real_array
 from jobs.database import transaction
 from jobs.partitions import ensure_partitions, name_of
@@ -326,12 +326,21 @@ def release(connection: Connection, lease: UUID) -> None:
 # --- its result is recorded -----------------------------------------------------------------------------------------
 
 
-def finish(connection: Connection, lease: UUID, model_id: int, outcomes: Sequence[Outcome]) -> list[UUID]:
+def finish(
+    connection: Connection,
+    lease: UUID,
+    model_id: int,
+    outcomes: Sequence[Outcome],
+    *,
+    worker: str = meters.PAST,
+    spent: Mapping[str, float] | None = None,
+) -> list[UUID]:
     """Record what was computed under a lease, all or nothing; return the jobs that are finished by it.
 
     The fence comes first: chunks that are no longer ours (another worker took over, the job was deleted) are left out,
     and their outcomes with them, so that a text may be computed twice and is never recorded twice. Repeating the call
-    after a commit whose answer was lost changes nothing.
+    after a commit whose answer was lost changes nothing. The rows, and what they have cost (`spent`, see
+    `jobs.meters`), are added to the sums of `worker` in the same transaction: these count what is recorded.
     """
     mine = connection.execute(
         text("""
@@ -357,6 +366,7 @@ def finish(connection: Connection, lease: UUID, model_id: int, outcomes: Sequenc
         cached[outcome.text.job_id] += outcome.cached
     settled = count_rows(connection, succeeded, failed, model_id, cached)
     tallies.add(connection, model_id, kept)
+    meters.add(connection, worker, {**meters.rows_of(kept), **(spent or {})})
     return settled
 
 

@@ -11,11 +11,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from jobs import asking, explaining, tallies
+from jobs import asking, explaining, meters, tallies
+from jobs.meters import Meter
 from jobs.partitions import ensure_partitions, existing_days
 from jobs.records import Sweep
 from jobs.states import RowError
-from jobs.store import count_rows, settle
+from jobs.store import count_rows, relaxed, settle
 
 SWEEP_LOCK = 0x52554253
 MAX_ATTEMPTS = 3
@@ -79,6 +80,17 @@ def sweep(connection: Connection) -> Sweep | None:
                   ORDER BY lane, turn, job_id LIMIT 1000) AS waiting
         """),
     ).one()
+    if not (touched or settled or explained):
+        # A sweep that found nothing to do need not wait for the disk to say so.
+        relaxed(connection)
+    done: dict[str, float] = {
+        Meter.SWEEPS: 1,
+        Meter.LEASES_REQUEUED: requeued,
+        Meter.LEASES_SPLIT: split,
+        Meter.LEASES_GIVEN_UP: len(lost),
+        Meter.ROWS_FAILED: len(lost),
+    }
+    meters.add(connection, meters.SWEEPER, done)
     to_explain = explaining.waiting(connection)
     return Sweep(requeued, split, len(lost), waiting + to_explain, oldest, tuple(dict.fromkeys([*settled, *explained])))
 
@@ -180,8 +192,9 @@ def keep_days(connection: Connection, retention_days: int) -> list[date]:
 
 
 def forget_workers(connection: Connection) -> None:
-    """Remove the entries of workers that have given no sign of life for an hour."""
+    """Remove the entries of workers that have given no sign of life for an hour, and add up their sums."""
     connection.execute(
         text("DELETE FROM workers WHERE seen_at < now() - make_interval(secs => :seconds)"),
         {"seconds": WORKER_GONE_SECONDS},
     )
+    meters.fold(connection)

@@ -98,6 +98,8 @@ def _start_servers(supervisor: Supervisor, settings: Settings, afterwards: ExitS
         supervisor.wait(valkey.is_ready, _SERVER_SECONDS, "Valkey")
     env["DATABASE_URL"] = settings.database_url or postgres.url
     env["REDIS_URL"] = settings.redis_url or valkey.url
+    # The addresses have their passwords now.
+    env["DATABASE_PASSWORD_FILE"] = env["REDIS_PASSWORD_FILE"] = ""
     return env
 
 

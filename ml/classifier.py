@@ -8,6 +8,7 @@
 
 import importlib.util
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,31 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What the network had to do.
+
+    Attributes:
+        batches: how many it was given.
+        tokens: tokens of texts in them.
+        padding: tokens that only filled them up.
+        seconds: how long it took, what happened between batches not counted.
+    """
+
+    batches: int = 0
+    tokens: int = 0
+    padding: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(
+            self.batches + other.batches,
+            self.tokens + other.tokens,
+            self.padding + other.padding,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What a model says of n posts, in their order.
 
@@ -67,12 +93,14 @@ class Predictions:
         truncated: bool (n,), whether the end of the post was left out.
         failures: for posts that failed alone, the row and the reason.
         logits: float32 (n, topics), what the network said before it was calibrated; NaN in the rows of `failures`.
+        effort: what it cost.
     """
 
     probabilities: npt.NDArray[np.float32]
     truncated: npt.NDArray[np.bool_]
     failures: Mapping[int, str]
     logits: npt.NDArray[np.float32]
+    effort: Effort = Effort()
 
 
 class Classifier:
@@ -164,19 +192,22 @@ class Classifier:
         """
         logits = np.full((len(prepared.ids), len(self.info.topics)), np.nan, dtype=np.float32)
         failed: dict[int, str] = {}
+        effort = Effort()
         for number, batch in enumerate(self._batches(prepared.ids)):
             if number and between_batches is not None:
                 between_batches()
+            started = time.monotonic()
             try:
                 logits[batch] = self._run(prepared.ids, batch)
             except Exception:
                 failed |= self._run_singly(prepared.ids, batch, logits)
+            effort += _effort(prepared.ids, batch, time.monotonic() - started)
         of_rows = np.full((prepared.rows, len(self.info.topics)), np.nan, dtype=np.float32)
         readable = prepared.text_of >= 0
         of_rows[readable] = logits[prepared.text_of[readable]]
         failures = dict(prepared.failures)
         failures |= {row: failed[text] for row, text in enumerate(prepared.text_of.tolist()) if text in failed}
-        return Predictions(self._calibration.probabilities(of_rows), prepared.truncated, failures, of_rows)
+        return Predictions(self._calibration.probabilities(of_rows), prepared.truncated, failures, of_rows, effort)
 
     def predict(self, posts: Sequence[Post]) -> Predictions:
         """Prepare and compute."""
@@ -273,6 +304,12 @@ def default_cache_dir() -> Path:
 def _cuda_is_likely() -> bool:
     # Asking torch would import it, which takes seconds and memory that a machine without a GPU has no use for.
     return Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
+
+
+def _effort(ids: Sequence[npt.NDArray[np.int32]], batch: npt.NDArray[np.int64], seconds: float) -> Effort:
+    lengths = [len(ids[text]) for text in batch]
+    padded = -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE * len(lengths)
+    return Effort(1, sum(lengths), padded - sum(lengths), seconds)
 
 
 def _reason(error: Exception) -> str:

@@ -8,26 +8,29 @@ texts that somebody wants explained.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from jobs import answers, store
+from jobs import answers, logs, store
 from jobs.answers import Answer
 from jobs.bell import Bell
 from jobs.database import run
 from jobs.errors import UnavailableError
+from jobs.meters import Meter
 from jobs.records import Claim, ClaimedText
 from jobs.settings import Settings
 from jobs.states import Lane
+from jobs.traces import NoTraces, Traces
 from ml.classifier import Classifier, Predictions
 from worker.explainer import Explainer
 from worker.heart import Heart
 from worker.memo import Memo, key_of
 from worker.rate import CLAIM_SECONDS, INTERACTIVE_SECONDS, Rate
+from worker.spent import Spent
 from worker.work import Done, Work, done, post_of
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class Drain:
         classifier: Classifier,
         model_id: int,
         heart: Heart,
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._engine = engine
@@ -66,8 +70,10 @@ class Drain:
         self._classifier = classifier
         self._model_id = model_id
         self._heart = heart
+        self._traces: Traces = traces or NoTraces()
         self._memo = Memo()
         self._rates = {lane: Rate() for lane in Lane}
+        self._spent = Spent()
         self._look_due = 0.0
         self._stopping = threading.Event()
         self._explainer = Explainer(settings, engine, bell, classifier, model_id, heart, self._stopping)
@@ -208,28 +214,34 @@ class Drain:
                 store.begin(connection, claimed.lease)
             return claimed, store.read_texts(connection, claimed), begun
 
+        started, claimed_at = time.monotonic(), time.time_ns()
         taken = run(self._engine, step)
         if taken is None:
             return None
+        self._spent.add(Meter.READ_SECONDS, time.monotonic() - started)
         claimed, texts, begun = taken
         self._heart.hold(claimed.lease)
         try:
-            return self._prepared(claimed, texts, begun, beside)
+            return self._prepared(claimed, texts, begun, beside, claimed_at)
         except Exception:
             self._heart.drop(claimed.lease)
             self._in_transaction(lambda connection: store.expire(connection, claimed.lease))
             raise
 
-    def _prepared(self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None) -> Work:
+    def _prepared(
+        self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None, claimed_at: int
+    ) -> Work:
         """Sort out what is known and what is being computed, and tokenise the rest."""
         keys = [key_of(text.doc_text, text.image2text, text.speech2text) for text in texts]
-        known = self._known(keys)
+        with self._spent.timed(Meter.RECALL_SECONDS):
+            known = self._known(keys)
         in_work = {beside.keys[position] for position in beside.fresh} if beside else frozenset()
         new = [position for position in range(len(texts)) if position not in known]
         fresh = [position for position in new if keys[position] not in in_work]
         awaited = [position for position in new if keys[position] in in_work]
-        prepared = self._classifier.prepare([post_of(texts[position]) for position in fresh])
-        return Work(claimed, texts, keys, known, fresh, awaited, prepared, begun)
+        with self._spent.timed(Meter.TOKENISE_SECONDS):
+            prepared = self._classifier.prepare([post_of(texts[position]) for position in fresh])
+        return Work(claimed, texts, keys, known, fresh, awaited, prepared, begun, claimed_at)
 
     def _known(self, keys: list[bytes]) -> dict[int, Answer]:
         """The answers that this drain remembers or that the cache holds, by position."""
@@ -243,10 +255,15 @@ class Drain:
 
     def _compute(self, work: Work, between_batches: Callable[[], None] | None) -> Done | None:
         """What is found out of a claim; None when it is no longer ours or cannot be computed at all."""
+        with logs.about(**work.about):
+            return self._computed(work, between_batches)
+
+    def _computed(self, work: Work, between_batches: Callable[[], None] | None) -> Done | None:
         lease = work.claim.lease
         if not work.begun and not self._in_transaction(lambda connection: self._begin(connection, lease)):
-            log.warning("lease %s was lost before its chunk was begun", lease)
+            log.warning("the lease was lost before its chunk was begun")
             return None
+        self._spent.add(Meter.CLAIMS_AGAIN if work.claim.chunks[0].attempts else Meter.CLAIMS_FIRST, 1)
         try:
             return done(work, self._predictions(work, between_batches), self._memo)
         except Exception:
@@ -272,6 +289,8 @@ class Drain:
         if late:
             prepared = self._classifier.prepare([post_of(work.texts[position]) for position in late])
             computed.append((late, self._classifier.compute(prepared, between_batches)))
+        for _, predictions in computed:
+            self._spent.add_effort(predictions.effort)
         lane = Lane.INTERACTIVE if between_batches is None else Lane.BULK
         self._rates[lane].note(len(work.fresh) + len(late), time.monotonic() - started)
         return computed
@@ -287,22 +306,40 @@ class Drain:
         if found is None:
             self._heart.drop(lease)
             return
-        deadline = time.monotonic() + RECORD_SECONDS
+        spent = self._spent.take()
         try:
-            while True:
-                try:
-                    settled = self._in_transaction(
-                        lambda connection: store.finish(connection, lease, self._model_id, found.outcomes),
-                    )
-                    break
-                except UnavailableError:
-                    if time.monotonic() > deadline or self._stopping.wait(0.2):
-                        raise
+            with self._spent.timed(Meter.RECORD_SECONDS):
+                settled = self._finish(lease, found, spent)
+        except BaseException:
+            self._spent.put_back(spent)
+            raise
         finally:
             self._heart.drop(lease)
+        with logs.about(**work.about, rows=len(work.texts), known=len(work.known)):
+            log.info("recorded")
+        self._traces.computed(
+            {chunk.job_id for chunk in work.claim.chunks},
+            work.claimed_at,
+            time.time_ns(),
+            {"prepared": work.prepared_at, "computed": found.computed_at},
+            {"rubrika.lease": lease.hex, "rubrika.rows": len(work.texts), "rubrika.known": len(work.known)},
+        )
         self._bell.wake(settled)
         if self._settings.cache_rows and (found.learned or found.stale):
             self._remember(found)
+
+    def _finish(self, lease: UUID, found: Done, spent: Mapping[str, float]) -> list[UUID]:
+        deadline = time.monotonic() + RECORD_SECONDS
+        while True:
+            try:
+                return self._in_transaction(
+                    lambda connection: store.finish(
+                        connection, lease, self._model_id, found.outcomes, worker=self._heart.worker, spent=spent
+                    ),
+                )
+            except UnavailableError:
+                if time.monotonic() > deadline or self._stopping.wait(0.2):
+                    raise
 
     def _remember(self, found: Done) -> None:
         """Add to the cache. Whatever goes wrong with that, the results are recorded."""

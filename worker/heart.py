@@ -24,7 +24,7 @@ class Heart:
 
     def __init__(self, engine: Engine, *, worker: str, model_id: int, device: str, lease_seconds: float) -> None:
         self._engine = engine
-        self._worker = worker
+        self.worker = worker
         self.model_id = model_id
         self._device = device
         self._lease_seconds = lease_seconds
@@ -43,7 +43,7 @@ class Heart:
         self._stopping.set()
         self._thread.join()
         try:
-            run(self._engine, lambda connection: fleet.worker_left(connection, self._worker))
+            run(self._engine, lambda connection: fleet.worker_left(connection, self.worker))
         except UnavailableError:
             log.warning("left without signing off: the database is away")
 
@@ -82,4 +82,4 @@ class Heart:
         if leases := list(self.held()):
             store.extend(connection, leases, self._lease_seconds)
             explaining.extend(connection, leases, self._lease_seconds)
-        fleet.worker_seen(connection, self._worker, self.model_id, self._device)
+        fleet.worker_seen(connection, self.worker, self.model_id, self._device)

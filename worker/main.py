@@ -24,6 +24,7 @@ from jobs.database import make_engine, run
 from jobs.errors import UnavailableError
 from jobs.records import Topic
 from jobs.settings import Settings
+from jobs.traces import make_traces
 from ml.classifier import Classifier
 from worker.drain import Drain
 from worker.heart import Heart
@@ -56,6 +57,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     True: another model is to be loaded, so start again. Never with RUBRIKA_MODEL set: that model stays.
     `load` makes the classifier; tests give one that misbehaves on purpose.
     """
+    traces = make_traces(settings, "worker")
     engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker", idle_seconds=10)
     choice = _patiently(engine, lambda connection: choose(connection, settings))
     classifier = load(replace(settings, model=choice.folder))
@@ -69,7 +71,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     )
     heart.start()
     bell = Bell(settings)
-    drain = Drain(settings, engine, bell, classifier, model_id, heart)
+    drain = Drain(settings, engine, bell, classifier, model_id, heart, traces)
     app = celery_app(settings)
     app.task(name=DRAIN_TASK, bind=False)(drain.run)
 
@@ -96,6 +98,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
         heart.stop()
         bell.close()
         engine.dispose()
+        traces.close()
     if succession.is_due:
         log.info("another model was activated: starting anew with it")
     return succession.is_due

@@ -1,5 +1,6 @@
 """What a worker has in hand: the texts of a claim, what is known of them already, and what is left to compute."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ class Work:
 
     `known` are the answers that were there before, by position; `fresh` the positions of the texts that are `prepared`
     for the network; `awaited` those of texts that the claim before has in work, and so need not be computed again.
+    Moments are nanoseconds since 1970.
     """
 
     claim: Claim
@@ -27,6 +29,14 @@ class Work:
     awaited: Sequence[int]
     prepared: Prepared
     begun: bool
+    claimed_at: int = field(default_factory=time.time_ns)
+    prepared_at: int = field(default_factory=time.time_ns)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What lines of the log about it shall name: ids alone."""
+        jobs = sorted({chunk.job_id.hex for chunk in self.claim.chunks})
+        return {"lease": self.claim.lease.hex, "job": ",".join(jobs)}
 
 
 @dataclass
@@ -37,6 +47,7 @@ class Done:
     learned: dict[bytes, Answer] = field(default_factory=dict)
     stale: list[bytes] = field(default_factory=list)
     """Keys of answers that were used today for the first time."""
+    computed_at: int = field(default_factory=time.time_ns)
 
 
 def post_of(text: ClaimedText) -> Post:

@@ -10,6 +10,7 @@ from api.callers import owner
 from api.context import Context, context
 from api.files import problem_of
 from api.held import may_hold
+from api.observe import note_job
 from api.problems import BadField, ProblemError, bad_input
 from api.represent import classification, cursor, page, read_cursor
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait, wait_until
@@ -53,6 +54,7 @@ def classify(body: ClassificationsIn) -> Response:
         lane=Lane.INTERACTIVE if interactive else Lane.BULK,
         chunk_rows=INTERACTIVE_CHUNK_ROWS if interactive else ctx.settings.chunk_rows,
     )
+    note_job(job_id, is_new=is_new)
     if is_new:
         ctx.bell.ring()
     finished = bool(wait) and wait_until(ctx, job_id, wait, lambda connection: reading.is_finished(connection, job_id))

@@ -11,6 +11,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from api.callers import owner
 from api.context import Context, context
 from api.files import Limits, open_file
+from api.observe import note_job
 from api.problems import ProblemError, bad_input
 from api.represent import job_resource
 from api.resources.common import documented, fingerprint_of, idempotency, json_response
@@ -129,6 +130,7 @@ def _accepted(ctx: Context, job_id: UUID, is_new: bool) -> Response:
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, owner(), job_id)
         workers = fleet.workers_alive(connection)
+    note_job(job_id, is_new=is_new)
     if is_new:
         ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))
     response = json_response(job_resource(job, ctx.models.by_id(job.model_id), expires_at(ctx, job)), 202)

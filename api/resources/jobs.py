@@ -13,6 +13,7 @@ from api.callers import owner
 from api.context import Context, context
 from api.files import ByteStream, FileReader, Limits, open_file
 from api.incoming import Hashed
+from api.observe import note_job
 from api.represent import cursor, job_resource, page, read_cursor, when
 from api.resources.common import documented, fingerprint_of, idempotency, json_response
 from api.resources.filters import repeated, wanted_files
@@ -94,6 +95,7 @@ def upload() -> Response:
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, owner(), job_id)
         workers = fleet.workers_alive(connection)
+    note_job(job_id, is_new=is_new)
     if is_new:
         ctx.bell.ring(max(1, min(workers, -(-job.rows_total // ctx.settings.chunk_rows))))
     response = json_response(_resource(ctx, job), 202)

@@ -2,18 +2,22 @@
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
 
 from api.context import Context, context
 from api.represent import model_resource, topic
 from api.resources.common import documented, json_response
 from api.shapes import HealthOut, ModelOut, ModelsOut, NamePath, ReadyOut, TopicsOut
-from jobs import fleet
+from jobs import fleet, meters
 from jobs.database import transaction
 from jobs.errors import NotFoundError, UnavailableError
 
 PATH = "/api/v1"
+
+SWEEPER_GONE_SECONDS = 30.0
+"""Without a sweep for so long beyond its period, the sweeper is taken for gone."""
+
 blueprint = APIBlueprint("service", __name__, abp_tags=[Tag(name="Service", description="Topics, models, health")])
 
 
@@ -42,10 +46,29 @@ def healthz() -> Response:
 
 
 def readyz() -> Response:
-    """Whether a text that is posted now will be computed soon."""
+    """Whether a text that is posted now will be computed soon. That does not hang on the sweeper: it is told beside."""
     checks = _checks(context())
-    ready = all(check["ok"] for check in checks.values())
+    ready = all(checks[name]["ok"] for name in ("postgres", "redis", "worker"))
     return json_response({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+
+
+@blueprint.get(
+    "/metrics",
+    summary="Counts for Prometheus",
+    description="Requests, what waits, what was done, and who is alive; labels are routes, lanes, models and codes.",
+    responses={
+        "200": {
+            "content": {
+                media_type: {"schema": {"type": "string"}}
+                for media_type in ("text/plain", "application/openmetrics-text")
+            }
+        }
+    },
+)
+def metrics() -> Response:
+    ctx = context()
+    body, media_type = ctx.metrics.exposition(ctx.engine, ctx.bell, request.headers.get("Accept", ""))
+    return Response(body, content_type=media_type, headers={"Cache-Control": "no-store"})
 
 
 # At the root for probes, and beside the other resources for clients.
@@ -72,6 +95,7 @@ def _checks(ctx: Context) -> dict[str, dict[str, Any]]:
         with transaction(ctx.engine) as connection:
             alive = fleet.workers_alive(connection)
             oldest = fleet.oldest_waiting_seconds(connection)
+            swept = meters.swept_seconds(connection)
     except UnavailableError as error:
         return {"postgres": {"ok": False, "detail": str(error)}, "redis": redis, "worker": {"ok": False, "alive": 0}}
     return {
@@ -79,4 +103,8 @@ def _checks(ctx: Context) -> dict[str, dict[str, Any]]:
         "redis": redis,
         "worker": {"ok": alive > 0, "alive": alive},
         "queue": {"ok": True, "oldest_waiting_seconds": None if oldest is None else round(oldest, 1)},
+        "sweeper": {
+            "ok": swept is not None and swept < SWEEPER_GONE_SECONDS + ctx.settings.sweep_seconds,
+            "last_sweep_seconds": None if swept is None else round(swept, 1),
+        },
     }

@@ -12,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("SET LOCAL lock_timeout = '10s'")
     op.execute("ALTER TABLE models ADD COLUMN folder TEXT")
     op.execute("COMMENT ON COLUMN models.folder IS 'where it was last loaded from; none: not known'")
 

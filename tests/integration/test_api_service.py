@@ -7,6 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import create_app
+from jobs import sweeping
+from jobs.database import run
 from jobs.settings import Settings
 from tests.integration.api_support import CSV, V1, Worker, assert_problem, upload
 from tests.support import wait_until
@@ -33,6 +35,10 @@ def test_health_and_readiness(client: FlaskClient, app: Any, settings: Settings)
     worker = Worker(settings, app.extensions["rubrika"])
     ready = client.get("/readyz")
     assert (ready.status_code, ready.get_json()["status"]) == (200, "ready")
+    # Without a sweeper a text is computed all the same; that it is missing is told.
+    assert ready.get_json()["checks"]["sweeper"] == {"ok": False, "last_sweep_seconds": None}
+    run(app.extensions["rubrika"].engine, sweeping.sweep)
+    assert client.get("/readyz").get_json()["checks"]["sweeper"]["ok"] is True
     worker.close()
 
 

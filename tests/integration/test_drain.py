@@ -233,7 +233,7 @@ def test_a_drain_that_loses_its_database_keeps_no_lease_alive(
     """A lease that is kept alive while nobody works on it would never expire: its texts would wait for ever."""
     add(engine, [f"пост {number}" for number in range(30)], lane=lane)
 
-    def gone(*_: object) -> bool:
+    def gone(*_: object, **__: object) -> bool:
         drain.stop()
         raise UnavailableError("The database cannot be reached at the moment.")
 

@@ -126,7 +126,7 @@ def test_a_fault_of_any_kind_keeps_no_lease_alive(
     """The record of the first chunk fails when the second is computed and the third is read ahead."""
     add(engine, [f"пост {number}" for number in range(40)])
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("not a word that anybody expects")
 
     monkeypatch.setattr(store, "finish", broken)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -61,13 +62,24 @@ def test_every_variable_of_ours_is_a_setting(service: str) -> None:
     assert not unknown, f"{service} sets {unknown}, which nobody reads"
 
 
+def test_every_setting_can_be_given_to_somebody_or_has_no_place_here() -> None:
+    given = {name for service in OURS for name in SERVICES[service]["environment"]}
+    # Workers are scaled, and a model is mounted where it is named, in an override.
+    assert set(SETTINGS_TABLE) - given == {"RUBRIKA_WORKERS", "RUBRIKA_MODEL"}
+
+
 @pytest.mark.parametrize("service", sorted(OURS))
-def test_the_settings_of_each_service_can_be_used(service: str) -> None:
+def test_the_settings_of_each_service_can_be_used(service: str, tmp_path: Path) -> None:
     given = SERVICES[service]["environment"]
-    env = {name: SUBSTITUTION.sub("secret", str(value)) for name, value in given.items() if value is not None}
-    settings = Settings.from_env(env)
-    assert settings.database_url == "postgresql+psycopg2://rubrika:secret@postgres:5432/rubrika"
-    assert settings.redis_url == "redis://redis:6379/0"
+    env = {name: str(value) for name, value in given.items() if value is not None}
+    for name in SERVICES[service]["secrets"]:
+        (tmp_path / name).write_text(f"the {name}\n")
+    files = {name: value for name, value in env.items() if name.endswith("_FILE")}
+    assert {Path(value).name for value in files.values()} == set(SERVICES[service]["secrets"])
+    assert {str(Path(value).parent) for value in files.values()} == {"/run/secrets"}
+    settings = Settings.from_env({**env, **{name: str(tmp_path / Path(value).name) for name, value in files.items()}})
+    assert settings.database_url == "postgresql+psycopg2://rubrika:the%20postgres_password@postgres:5432/rubrika"
+    assert settings.redis_url == "redis://:the%20redis_password@redis:6379/0"
 
 
 @pytest.mark.parametrize("service", sorted(OURS))
@@ -124,25 +136,41 @@ def test_only_the_api_is_published_and_only_to_this_machine() -> None:
     assert all(service["networks"] == ["inside"] for name, service in SERVICES.items() if name != "api")
 
 
-def test_the_password_is_asked_for_and_nowhere_written() -> None:
-    texts = [SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"]]
-    texts += [SERVICES[name]["environment"]["DATABASE_URL"] for name in OURS]
-    for text in texts:
-        [found] = SUBSTITUTION.finditer(text)
-        assert found[1] == "POSTGRES_PASSWORD"
-        assert found[2] == ":?", "an empty password must end the start"
+def test_passwords_come_from_files_and_stand_nowhere() -> None:
+    assert COMPOSE["secrets"] == {
+        name: {"file": f"./secrets/{name}"} for name in ("postgres_password", "redis_password", "secret_key")
+    }
+    # What signs the cookies of the page is for the API alone, which listens beyond loopback and so asks for keys.
+    assert [name for name, service in SERVICES.items() if "secret_key" in service.get("secrets", [])] == ["api"]
+    assert SERVICES["api"]["environment"]["RUBRIKA_ALLOW_OPEN"] is None
+    assert SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
+    assert SERVICES["postgres"]["secrets"] == ["postgres_password"]
+    assert SERVICES["redis"]["secrets"] == ["redis_password"]
+    assert "/secrets/" in (PROJECT_ROOT / ".gitignore").read_text().splitlines()
+    assert not re.search(r"PASSWORD(?!_FILE)[:=]", (PROJECT_ROOT / "docker-compose.yml").read_text())
 
 
 def test_redis_never_evicts_and_saves_nothing() -> None:
-    command = SERVICES["redis"]["command"]
-    given = dict(zip(command[1::2], command[2::2], strict=True))
+    [script] = SERVICES["redis"]["command"]
+    words = shlex.split(script.splitlines()[-1])[3:]
+    given = dict(zip(words[::2], words[1::2], strict=True))
     assert given == {"--save": "", "--appendonly": "no", "--maxmemory": "64mb", "--maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_container_is_bounded_and_has_no_rights(service: str) -> None:
+    found = SERVICES[service]
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert found["read_only"] is True
+    assert found["pids_limit"] > 0
+    assert SUBSTITUTION.sub(lambda match: match[3], str(found["mem_limit"]))[-1] in "mg"
+    # Those of ours have their user in the Dockerfile.
+    assert service in OURS or found["user"] not in {"root", "0"}
 
 
 @pytest.mark.parametrize("service", sorted(OURS))
 def test_our_containers_can_write_only_where_it_is_said(service: str) -> None:
-    assert SERVICES[service]["read_only"] is True
-    assert SERVICES[service]["cap_drop"] == ["ALL"]
     writable = {place.split(":")[0] for place in SERVICES[service].get("tmpfs", [])}
     writable |= {place.split(":")[1] for place in SERVICES[service].get("volumes", [])}
     assert "/tmp" in writable  # noqa: S108  (the place in the container)

@@ -76,6 +76,17 @@ def test_batches_are_bounded_by_padded_tokens_and_lengths_are_rounded(folder: Pa
     assert lengths == sorted(lengths, reverse=True)
 
 
+def test_the_effort_is_what_the_network_was_given(folder: Path) -> None:
+    backend = CountingBackend()
+    classifier = classifier_with(folder, backend)
+    prepared = classifier.prepare(many_posts(40))
+    effort = classifier.compute(prepared).effort
+    assert effort.batches == len(backend.shapes)
+    assert effort.tokens == prepared.tokens
+    assert effort.tokens + effort.padding == sum(rows * length for rows, length in backend.shapes)
+    assert effort.seconds > 0
+
+
 def test_equal_texts_are_computed_once(folder: Path) -> None:
     backend = CountingBackend()
     posts = [Post("матч"), Post("кот"), Post("матч "), Post("матч")] * 5

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from sqlalchemy import make_url
 
 from jobs.errors import SettingsError
 from jobs.settings import SETTINGS_TABLE, SHIPPED_MODEL, Settings
@@ -28,6 +30,12 @@ BAD = [
     ("RUBRIKA_TRUSTED_PROXIES", "all"),
     ("RUBRIKA_ALLOW_OPEN", "yes"),
     ("RUBRIKA_LOG_LEVEL", "LOUD"),
+    ("RUBRIKA_LOG_FORMAT", "xml"),
+    ("RUBRIKA_TRACES", "1.1"),
+    ("RUBRIKA_TRACES", "nan"),
+    ("RUBRIKA_TRACES", "all"),
+    ("DATABASE_PASSWORD_FILE", "/nowhere/at/all"),
+    ("REDIS_PASSWORD_FILE", "/nowhere/at/all"),
     ("RUBRIKA_API_PROCESSES", "0"),
     ("RUBRIKA_API_THREADS", "0"),
     ("RUBRIKA_MAX_STREAMS", "-1"),
@@ -164,3 +172,33 @@ def test_paths_are_made_absolute_and_the_data_folder_follows_the_user(tmp_path: 
     assert given.model == Path.cwd() / "models" / "mine"
     found = Settings.from_env({"XDG_DATA_HOME": str(tmp_path)}).data_dir
     assert found == (Path("/var/lib/rubrika") if os.geteuid() == 0 else tmp_path / "rubrika")
+
+
+@pytest.mark.parametrize("password", ["plain", "p@ss:/?#[]&%20 пароль"])
+def test_a_password_may_come_from_a_file_whatever_is_in_it(tmp_path: Path, password: str) -> None:
+    secret = tmp_path / "password"
+    secret.write_text(password + "\n")
+    settings = Settings.from_env(
+        {
+            "DATABASE_URL": "postgresql://rubrika@db:5432/rubrika",
+            "DATABASE_PASSWORD_FILE": str(secret),
+            "REDIS_URL": "redis://redis:6379/0",
+            "REDIS_PASSWORD_FILE": str(secret),
+        }
+    )
+    database = make_url(settings.database_url)
+    assert (database.username, database.password, database.host, database.port) == ("rubrika", password, "db", 5432)
+    redis = Redis.from_url(settings.redis_url).connection_pool.connection_kwargs
+    assert (redis["password"], redis["host"], redis["port"], redis["db"]) == (password, "redis", 6379, 0)
+    assert not redis.get("username")
+
+
+@pytest.mark.parametrize(
+    ("url", "content"),
+    [("", "secret"), ("postgresql://u:p@db/x", "secret"), ("postgresql://u@db/x", ""), ("postgresql:///x", "secret")],
+)
+def test_a_password_without_its_place_is_refused(tmp_path: Path, url: str, content: str) -> None:
+    secret = tmp_path / "password"
+    secret.write_text(content)
+    with pytest.raises(SettingsError, match=r"^DATABASE_PASSWORD_FILE must "):
+        Settings.from_env({"DATABASE_URL": url, "DATABASE_PASSWORD_FILE": str(secret)})
