@@ -27,6 +27,8 @@ MEDIA_TYPES = {
 
 ICONS = (
     "arrow-repeat",
+    "caret-down-fill",
+    "caret-up-fill",
     "check-circle",
     "check-lg",
     "chevron-left",

@@ -16,7 +16,7 @@ const FIELDS = ["doc_text", "image2text", "speech2text"];
 
 /** Takes over the elements of the page that show rows; follow() tells it how the job is getting on. */
 export function makeRows(address, choice) {
-  const first = () => `${address}?${new URLSearchParams([["limit", String(PAGE_ROWS)], ...choice.filterParams(), ...choice.thresholdParams()])}`;
+  const first = () => `${address}?${new URLSearchParams([["limit", String(PAGE_ROWS)], ...choice.filterParams(), ...choice.orderParams(), ...choice.thresholdParams()])}`;
   let pages = [first()]; // Addresses of the pages up to the one after that which is shown.
   let at = 0;
   let shown = null;
@@ -84,14 +84,17 @@ export function makeRows(address, choice) {
     }
     const open = new Set([...document.querySelectorAll("#table details[open]")].map((details) => details.dataset.row));
     shown = items;
-    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
+    const focused = focusIn(byId("table"));
+    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open, choice) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
+    focused?.()?.focus({ preventScroll: true });
     byId("pager-words").textContent = "";
     const single = at === 0 && pages.length === 1;
     byId("pager").hidden = single;
     byId("earlier").disabled = at === 0;
     byId("later").disabled = pages.length <= at + 1;
     if (items.length > 0) {
-      byId("pager-words").textContent = t("rows.range", { from: items[0].row, to: items[items.length - 1].row });
+      const range = { from: items[0].row, to: items[items.length - 1].row };
+      byId("pager-words").textContent = choice.order() ? t("rows.page", { n: at + 1 }) : t("rows.range", range);
     }
     if (!quietly && at > 0) {
       byId("rows").scrollIntoView({ block: "start" });
@@ -125,6 +128,18 @@ export function makeRows(address, choice) {
   };
 }
 
+/** Finds, in a table made anew, what had the focus in the one before; nothing when the focus was elsewhere. */
+function focusIn(place) {
+  const had = document.activeElement;
+  if (!place.contains(had)) {
+    return null;
+  }
+  const [name, value] = had.dataset.order ? ["order", had.dataset.order] : ["row", had.closest("details")?.dataset.row];
+  const same = (element) => element.dataset[name] === value;
+  const wanted = { order: "[data-order]", row: "details" }[name];
+  return () => [...place.querySelectorAll(wanted)].filter(same).map((found) => found.querySelector("summary") ?? found)[0];
+}
+
 function withLimit(address, limit) {
   const url = new URL(address, window.location.href);
   url.searchParams.set("limit", String(limit));
@@ -137,7 +152,7 @@ async function topicNames() {
   return status === 404 ? null : new Map(data.items.map((topic) => [topic.id, topicName(topic)]));
 }
 
-function table(items, names, open) {
+function table(items, names, open, choice) {
   // The topics are those of the results, whichever model made them; names are known for the active one's.
   const found = Object.keys(items.find((row) => row.probabilities)?.probabilities ?? {});
   const known = [...names.keys()];
@@ -145,7 +160,7 @@ function table(items, names, open) {
   const heads = [
     el("th", { scope: "col", class: "cell-row" }, t("rows.row")),
     el("th", { scope: "col" }, t("rows.text")),
-    topics.map((id) => el("th", { scope: "col", class: "cell-topic" }, names.get(id) ?? id)),
+    topics.map((id) => orderHead(id, names.get(id) ?? id, choice)),
     topics.length === 0 && el("th", { scope: "col" }, t("rows.state")),
   ];
   return el(
@@ -156,6 +171,22 @@ function table(items, names, open) {
       { class: "table list-table rows-table" },
       el("thead", {}, el("tr", {}, heads)),
       el("tbody", {}, items.map((row) => rowView(row, topics, names, open))),
+    ),
+  );
+}
+
+/** The head of a topic: pressed it sorts by the topic, the most probable rows first, then the least, then not at all. */
+function orderHead(id, name, choice) {
+  const order = choice.order();
+  const [sorted, next] = { [`-${id}`]: ["descending", id], [id]: ["ascending", ""] }[order] ?? [null, `-${id}`];
+  return el(
+    "th",
+    { scope: "col", class: "cell-topic", "aria-sort": sorted },
+    el(
+      "button",
+      { type: "button", class: "order-head", "data-order": id, on: { click: () => choice.setOrder(next) } },
+      name,
+      sorted && icon(sorted === "ascending" ? "caret-up-fill" : "caret-down-fill"),
     ),
   );
 }
