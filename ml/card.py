@@ -34,6 +34,7 @@ class Figures:
     Attributes:
         honest: figures by cross-fitting inside validation, mean and standard deviation over random halvings.
         per_topic: float64 (topics, 3), precision, recall, F1 at the shipped thresholds, which these posts chose.
+        reliability: as `reliable.cross_fitted` gives it.
         crops: figures of one crop of 2 to 30 words of each validation post, at the shipped thresholds.
         off_topic: share of held-out counter-examples that get any topic; None without counter-examples.
         minutes: what the whole run took.
@@ -41,6 +42,7 @@ class Figures:
 
     honest: dict[str, tuple[float, float]]
     per_topic: npt.NDArray[np.float64]
+    reliability: dict[str, Any]
     crops: dict[str, float]
     off_topic: float | None
     minutes: float
@@ -156,6 +158,7 @@ def card(run: Run) -> dict[str, Any]:
                 for topic, row in zip(run.topics, figures.per_topic, strict=True)
             },
         },
+        "reliability": figures.reliability,
         "crops_of_2_to_30_words": {name: round(value, 4) for name, value in figures.crops.items()},
         "off_topic": {
             "held_out": len(run.none_validation),
