@@ -33,6 +33,7 @@ ICONS = (
     "check-lg",
     "chevron-left",
     "chevron-right",
+    "clipboard",
     "download",
     "exclamation-circle",
     "exclamation-triangle",

@@ -24,6 +24,7 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/jobs/<job_id>", "job", job_page)
     blueprint.add_url_rule("/history", "history", history_page)
     blueprint.add_url_rule("/model", "model", model_page)
+    blueprint.add_url_rule("/api", "api", api_page)
     blueprint.add_url_rule("/assets/<version>/<path:name>", "asset", asset)
     blueprint.add_url_rule("/favicon.ico", "favicon", favicon)
     return blueprint
@@ -56,8 +57,13 @@ def history_page() -> Response:
 
 
 def model_page() -> Response:
-    """The topics with their thresholds, and what the model's card says."""
+    """What the model reaches and how far to believe it, what its card says, and what the service is doing."""
     return _page("model.html", here="model")
+
+
+def api_page() -> Response:
+    """The REST interface for whoever comes to it first: examples to copy, and every address that there is."""
+    return _page("api.html", here="api")
 
 
 def not_found_page() -> str:

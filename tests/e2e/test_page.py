@@ -16,7 +16,7 @@ SPORT = next(text for text in map("Матч номер {}".format, range(100)) i
 NOTHING = next(text for text in map("Туман номер {}".format, range(100)) if expected(text) < 0.5)
 MARKUP = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'> & <b>жирно</b>"
 
-PAGES = ["/", "/files", "/history", "/history?show=files", "/model", "/nowhere"]
+PAGES = ["/", "/files", "/history", "/history?show=files", "/model", "/api", "/nowhere"]
 
 
 def test_one_text_from_typing_to_its_permanent_page(service: Service, page: Page, watch: Watch) -> None:

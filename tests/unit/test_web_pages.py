@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from web import assets
 from web.pages import make_blueprint, not_found_page
 
-PAGES = ["/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/nowhere"]
+PAGES = ["/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/api", "/nowhere"]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_page_is_russian_unless_english_is_asked_for(client: FlaskClient, addr
     assert '<html lang="en"' in english
     assert "Rubrika</title>" in english
     # Examples, and the name of the other language, are Russian in both.
-    shown = re.sub(r'data-\w+="[^"]*"|<a class="language".*?</a>', "", english, flags=re.DOTALL)
+    shown = re.sub(r'data-\w+="[^"]*"|<code.*?</code>|<a class="language".*?</a>', "", english, flags=re.DOTALL)
     assert re.findall(r"[А-Яа-яЁё]+", shown) == []
 
 

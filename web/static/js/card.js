@@ -6,6 +6,7 @@ import { language, t, tOr } from "./words.js";
 
 const SHARES = /(^|_)(f1|precision|recall|accuracy|auc|ap|share|ece|right|average_precision)(_|$)/;
 const LONG = 40;
+const FOLDED = 9;
 // The database keeps the parts of a card by their length; people read them by what they are about.
 const ORDER = ["base", "base_licence", "licence", "language", "data", "validation", "crops_of_2_to_30_words", "off_topic", "calibration", "thresholds"];
 const LAST = ["training", "minutes", "seeds_run"];
@@ -57,10 +58,18 @@ export function cardView(card, names, level = 3) {
     } else {
       const inner = Array.isArray(value) ? Object.fromEntries(value.map((item, index) => [index + 1, item])) : value;
       const body = cardView(inner, names, Math.min(level + 1, 6));
-      sections.push(el("section", {}, el(`h${level}`, { class: "small-heading" }, names.get(key) ?? factName(key)), body));
+      sections.push(section(names.get(key) ?? factName(key), body, Object.keys(inner).length, level));
     }
   }
   return el("div", { class: "card-facts" }, plain.length > 0 && facts(plain), alike.length > 0 && asTable(alike, names), sections);
+}
+
+/** Much that few will read is folded. */
+function section(name, body, size, level) {
+  if (size > FOLDED) {
+    return el("details", { class: "card-fold" }, el("summary", {}, name), body);
+  }
+  return el("section", {}, el(`h${level}`, { class: "small-heading" }, name), body);
 }
 
 function byPlace([a], [b]) {

@@ -11,7 +11,8 @@ import { topicName } from "./topics.js";
 import { t } from "./words.js";
 
 // Parts of the card that have a place of their own on the page.
-const PLACED = new Set(["limits", "reliability", "per_topic"]);
+const PLACED = new Set(["limits", "reliability", "per_topic", "base"]);
+const FIGURES = ["micro_f1", "macro_f1", "mean_average_precision", "first_choice_right", "subset_accuracy", "calibration_error", "brier"];
 const MEASURES = ["precision", "recall", "f1"];
 
 function showModel(model) {
@@ -32,15 +33,23 @@ function showModel(model) {
     byId("limits-pane").hidden = false;
   }
   const rest = Object.fromEntries(Object.entries(card).filter(([key]) => !PLACED.has(key)));
+  if (isObject(rest.validation)) {
+    rest.validation = { ...rest.validation };
+    delete rest.validation.figures;
+  }
   if (Object.keys(rest).length > 0) {
     byId("card").replaceChildren(cardView(rest, new Map(topics.map(({ id, name }) => [id, name]))));
     byId("card-pane").hidden = false;
   }
 }
 
+const place = (figure) => (FIGURES.includes(figure) ? FIGURES.indexOf(figure) : FIGURES.length);
+
 /** The figures of the validation posts, each with how much it varies. */
 function showFigures(figures) {
-  const known = Object.entries(isObject(figures) ? figures : {}).filter(([, figure]) => typeof figure?.mean === "number");
+  const known = Object.entries(isObject(figures) ? figures : {})
+    .filter(([, figure]) => typeof figure?.mean === "number")
+    .sort(([a], [b]) => place(a) - place(b));
   byId("figures").replaceChildren(
     ...known.map(([key, { mean, spread }]) =>
       el(
