@@ -1,10 +1,11 @@
 // The REST interface at a glance: examples for this very server, and its addresses as the OpenAPI document has them.
 
+import { makeAgain } from "./again.js";
 import { api, page, request } from "./api.js";
-import { button, byId, el, say } from "./dom.js";
-import { problemNotice } from "./problems.js";
+import { byId, el, say } from "./dom.js";
 import { t } from "./words.js";
 
+const again = makeAgain(byId("notice"));
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
 function fillExamples() {
@@ -29,9 +30,10 @@ async function copy(code) {
 }
 
 async function showOperations() {
-  byId("notice").replaceChildren();
+  again.stop();
   try {
     const { data } = await request(page("/openapi.json"));
+    byId("notice").replaceChildren();
     const groups = new Map();
     for (const [path, methods] of Object.entries(data.paths)) {
       for (const method of METHODS.filter((name) => name in methods)) {
@@ -42,7 +44,7 @@ async function showOperations() {
     }
     byId("operations").replaceChildren(...[...groups].map(([tag, operations]) => group(tag, operations)));
   } catch (error) {
-    byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), showOperations)]));
+    again.show(error, showOperations);
   }
 }
 

@@ -1,8 +1,8 @@
 // The card of a model, whatever it tells: JSON without a fixed shape as facts, tables and sections.
 
-import { el } from "./dom.js";
+import { el, sentence } from "./dom.js";
 import { measure, number, percent } from "./format.js";
-import { language, t, tOr } from "./words.js";
+import { t, tOr } from "./words.js";
 
 const SHARES = /(^|_)(f1|precision|recall|accuracy|auc|ap|share|ece|right|average_precision)(_|$)/;
 const LONG = 40;
@@ -14,12 +14,6 @@ const LAST = ["training", "minutes", "seeds_run"];
 export const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const isPlain = (value) => value === null || typeof value !== "object";
 export const factName = (key) => tOr(`card.${key}`, key.replaceAll("_", " "));
-
-/** Words of the card, in the language that they are written in. */
-export function sentence(text) {
-  const written = /\p{Script=Cyrillic}/u.test(text) ? "ru" : "en";
-  return written === language ? text : el("span", { lang: written }, text);
-}
 
 export function facts(pairs) {
   return el("dl", { class: "facts" }, pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));

@@ -2,7 +2,7 @@
 
 import { api, newKey, page, readiness, request } from "./api.js";
 import { makeChoice } from "./choice.js";
-import { byId, el, notice, say, setTitle } from "./dom.js";
+import { byId, el, notice, put, say, setTitle } from "./dom.js";
 import { makeDownloads } from "./downloads.js";
 import { makeFilters } from "./filters.js";
 import { workerNotice } from "./follow.js";
@@ -118,7 +118,8 @@ async function watchForWorker(job, before) {
   if (performance.now() - idleSince > 4000) {
     try {
       const { checks } = await readiness();
-      byId("worker-notice").replaceChildren(...workerNotice(checks));
+      const [box] = workerNotice(checks);
+      box ? put(byId("worker-notice"), box) : byId("worker-notice").replaceChildren();
     } catch {
       // The polling itself says when the server is gone.
     }
@@ -132,9 +133,9 @@ function showTrouble(error, { hopeless }) {
     byId("notice").replaceChildren(notice("warning", t("job.missing"), [t("job.missing_words")]));
     setTitle(t("job.missing"));
   } else if (hopeless || known === null) {
-    byId("notice").replaceChildren(problemNotice(error));
+    put(byId("notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")]));
   } else {
-    byId("notice").replaceChildren(notice("warning", t("job.lost"), [t("job.lost_words")]));
+    put(byId("notice"), notice("warning", t("job.lost"), [t("job.lost_words")]));
   }
 }
 

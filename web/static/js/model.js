@@ -1,11 +1,11 @@
 // The active model: what it reaches, its topics, how far its probabilities can be believed; and the service that runs it.
 
+import { makeAgain } from "./again.js";
 import { api, request } from "./api.js";
-import { cardView, factName, facts, isObject, plainValue, sentence, tableOf } from "./card.js";
-import { button, byId, el, notice } from "./dom.js";
+import { cardView, factName, facts, isObject, plainValue, tableOf } from "./card.js";
+import { button, byId, el, notice, sentence } from "./dom.js";
 import { percent } from "./format.js";
 import { numbersTable, reliabilityPlot } from "./plots.js";
-import { problemNotice } from "./problems.js";
 import { followService } from "./service.js";
 import { topicName } from "./topics.js";
 import { t } from "./words.js";
@@ -14,6 +14,8 @@ import { t } from "./words.js";
 const PLACED = new Set(["limits", "reliability", "per_topic", "base"]);
 const FIGURES = ["micro_f1", "macro_f1", "mean_average_precision", "first_choice_right", "subset_accuracy", "calibration_error", "brier"];
 const MEASURES = ["precision", "recall", "f1"];
+
+const again = makeAgain(byId("notice"));
 
 function showModel(model) {
   const topics = model.topics.map((topic) => ({ ...topic, id: topic.topic ?? topic.id, name: topicName(topic) }));
@@ -88,9 +90,10 @@ function showReliability(topics, reliability) {
 }
 
 async function open() {
-  byId("notice").replaceChildren();
+  again.stop();
   try {
     const { data } = await request(api("/models"));
+    byId("notice").replaceChildren();
     const model = data.items.find((item) => item.active);
     if (model) {
       showModel(model);
@@ -98,7 +101,7 @@ async function open() {
       byId("notice").replaceChildren(notice("warning", t("model.missing"), [t("model.missing_words")], [button(t("retry"), open)]));
     }
   } catch (error) {
-    byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), open)]));
+    again.show(error, open);
   }
 }
 

@@ -1,10 +1,11 @@
 // The rows of a job, a page at a time: texts that open, a column per topic, failed rows with their reason.
 
+import { makeAgain } from "./again.js";
 import { api, request, sameServer } from "./api.js";
 import { button, byId, el, icon } from "./dom.js";
 import { excerpt, number, percent } from "./format.js";
 import { doneRows, isOver } from "./jobs.js";
-import { problemNotice, rowProblem } from "./problems.js";
+import { rowProblem } from "./problems.js";
 import { topicName } from "./topics.js";
 import { t } from "./words.js";
 
@@ -27,12 +28,14 @@ export function makeRows(address, choice) {
   let stale = false;
   let names = null; // Topics by id, as the active model names them.
   let failed = false;
+  const again = makeAgain(byId("rows-notice"));
 
   async function load(index, { quietly = false } = {}) {
     if (quietly && loading) {
       return;
     }
     loading?.abort();
+    again.stop();
     const mine = new AbortController();
     loading = mine;
     const began = performance.now();
@@ -53,7 +56,7 @@ export function makeRows(address, choice) {
       }
       failed = true;
       if (!quietly) {
-        byId("rows-notice").replaceChildren(problemNotice(error, [button(t("retry"), () => load(index))]));
+        again.show(error, () => load(index));
       }
     }
     tookMs = performance.now() - began;

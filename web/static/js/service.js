@@ -1,7 +1,7 @@
 // What the service is doing now: workers, what waits, what is in work. Asked again and again while the page is open.
 
 import { api, readiness, request } from "./api.js";
-import { byId, el, notice } from "./dom.js";
+import { byId, el, notice, put } from "./dom.js";
 import { workerNotice } from "./follow.js";
 import { duration, number } from "./format.js";
 import { jobsTable } from "./jobs.js";
@@ -17,7 +17,9 @@ export function followService() {
   poll(ask, {
     first: EVERY_MS,
     onAnswer: ({ checks, jobs }) => {
-      byId("service-notice").replaceChildren(...workerNotice(checks), ...waitingNotices(checks));
+      const place = byId("service-notice");
+      const said = [...workerNotice(checks), ...redisNotice(checks)];
+      said.length > 0 ? put(place, el("div", {}, said)) : place.replaceChildren();
       byId("service").replaceChildren(...tiles(checks));
       const list = byId("jobs");
       // The table is made anew only when it tells something new: a link that has the focus keeps it.
@@ -27,7 +29,7 @@ export function followService() {
       }
       return true;
     },
-    onError: (error) => byId("service-notice").replaceChildren(problemNotice(error)),
+    onError: (error) => put(byId("service-notice"), problemNotice(error, [], [t("error.again")])),
   });
 }
 
@@ -37,7 +39,7 @@ async function ask() {
   return { data: { checks, jobs: data.items }, retryAfter: null };
 }
 
-function waitingNotices(checks) {
+function redisNotice(checks) {
   return checks.redis?.ok === false && checks.postgres?.ok !== false ? [notice("warning", t("service.no_redis"), [t("service.no_redis_words")])] : [];
 }
 
