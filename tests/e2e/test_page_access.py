@@ -38,7 +38,7 @@ def test_no_page_in_any_state_shuts_anybody_out(service: Service, browser: Brows
         context.set_default_timeout(30_000)
         watch = Watch(service.url).over(context)
         page = context.new_page()
-        found: dict[str, list[str]] = {}
+        found: list[str] = []
         seen: list[str] = []
 
         def look(name: str, *, whole: bool = True, moving: bool = False) -> None:
@@ -49,11 +49,10 @@ def test_no_page_in_any_state_shuts_anybody_out(service: Service, browser: Brows
                 wrong.append("it scrolls sideways")
             if not page.evaluate("document.querySelector('main').innerText.trim()"):
                 wrong.append("it is blank")
-            if wrong:
-                found[name] = wrong
+            found.extend(f"{name}: {one}" for one in wrong)
 
         Walk(service, page, visitor.language, "fake", look).all_states(rows=2_000)
-        assert found == {}
+        assert not found, "\n".join(found)
         assert len(seen) == len(set(seen)) > 40
         # Connections were broken and statuses given on purpose; everything else is a mistake.
         watch.complaints = [text for text in watch.complaints if "ERR_FAILED" not in text]

@@ -158,10 +158,7 @@ class Walk:
         page.locator("#notice .alert-danger").wait_for()
         self._look("files-refused")
         for name, (status, problem) in PROBLEMS.items():
-            document = json.dumps(
-                {"type": f"urn:rubrika:problem:{problem['code']}", "title": "No", "status": status, **problem}
-            )
-            page.route(f"**{V1}/**", lambda route, status=status, document=document: answer(route, status, document))
+            page.route(f"**{V1}/**", answering(status, problem))
             self.open("/history", ".alert-danger")
             self._look(f"history-{name}")
             self.choose(posts(5), "посты.csv")
@@ -223,10 +220,17 @@ class Walk:
         self._page.locator("#result:not(.pending) #permalink").wait_for()
 
 
-def answer(route: Route, status: int, problem: Mapping[str, Any]) -> None:
-    """Answer a request with a problem."""
+def answering(
+    status: int, problem: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> Callable[[Route], None]:
+    """Answers a request with a problem."""
     document = {"type": f"urn:rubrika:problem:{problem['code']}", "title": "No", "status": status, **problem}
-    route.fulfill(status=status, content_type="application/problem+json", body=json.dumps(document))
+
+    def answer(route: Route) -> None:
+        given = {"Content-Type": "application/problem+json", **(headers or {})}
+        route.fulfill(status=status, headers=given, body=json.dumps(document))
+
+    return answer
 
 
 def posts(count: int) -> bytes:
