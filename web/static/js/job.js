@@ -26,7 +26,7 @@ const choice = makeChoice();
 const filters = makeFilters(choice);
 const rows = makeRows(`${address}/results`, choice);
 const heat = makeHeat(address, choice);
-const summary = makeSummary(address, choice, { onData: showSummary });
+const summary = makeSummary(address, choice, { onData: showSummary, onSettled: showRows });
 makeDownloads(address, choice);
 
 let known = null; // The job as last heard of.
@@ -40,11 +40,16 @@ function showJob(job) {
   known = job;
   byId("notice").replaceChildren();
   byId("job").hidden = false;
-  byId("rows").hidden = false;
+  if (isOver(job) && doneRows(job) === 0) {
+    showRows();
+  }
   byId("heading").textContent = jobName(job);
   if (before?.status !== job.status) {
     byId("state").replaceChildren(stateBadge(job.status));
     say(byId("status"), t("job.state_is", { state: t(`state.${job.status}`) }));
+  } else if (!isOver(job) && quarter(job) > quarter(before)) {
+    // Those who hear the page are told of each quarter; every row would be too much.
+    say(byId("status"), progressLine(job));
   }
   setBar(byId("bar"), job.progress, job.rows.total > 0 ? job.rows.failed / job.rows.total : 0);
   byId("bar").classList.toggle("active", job.status === "running");
@@ -63,6 +68,13 @@ function showJob(job) {
     }
   }
 }
+
+/** The rows stand below the charts, and come after them: else they would be pushed down as soon as there are charts. */
+function showRows() {
+  byId("rows").hidden = false;
+}
+
+const quarter = (job) => Math.floor(job.progress * 4);
 
 function progressLine(job) {
   const parts = [progressWords(job)];

@@ -103,6 +103,8 @@ async function open() {
   } catch (error) {
     again.show(error, open);
   }
+  // What the service does is known sooner, and would be pushed down.
+  byId("service-pane").hidden = false;
 }
 
 open();

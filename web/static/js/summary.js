@@ -12,8 +12,8 @@ import { t, tOr } from "./words.js";
 const REFRESH_MS = 3000;
 const STEP = 0.01;
 
-/** Takes over the section of the charts. `onData(summary, topics)` hears each summary. */
-export function makeSummary(address, choice, { onData }) {
+/** Takes over the section of the charts. `onData(summary, topics)` hears each summary, `onSettled` each end of asking. */
+export function makeSummary(address, choice, { onData, onSettled }) {
   let model = null; // {label, topics: [{id, name, threshold}]}
   let data = null; // The last summary, and the thresholds with which it was counted.
   let countedFor = null;
@@ -52,6 +52,9 @@ export function makeSummary(address, choice, { onData }) {
         again.show(error, load);
         byId("summary").hidden = false;
       }
+    }
+    if (!mine.signal.aborted) {
+      onSettled();
     }
   }
 
