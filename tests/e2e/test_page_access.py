@@ -105,12 +105,14 @@ FOCUSED = """() => {
     const style = getComputedStyle(label);
     const before = window.before;
     window.before = one;
+    const follows = before && before.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING;
     return {
         what: one.outerHTML.slice(0, 120),
         page: one === document.body,
-        marked: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+        // The parts of a field for a date have the focus in turn, and the browser marks the part.
+        marked: before === one || style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
         inside: box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth,
-        after: !before || before === one || Boolean(before.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING),
+        after: !before || before === one || Boolean(follows),
     };
 }"""
 

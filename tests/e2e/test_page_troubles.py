@@ -26,7 +26,11 @@ def test_pages_without_a_server_say_so_and_fill_when_there_is_one_again(
 ) -> None:
     service.start_all()
     job = service.wait_finished(service.upload(csv("пост", "второй"), filename="january.csv"))
+    assert service.classify({"text": "пост"}, wait=20).status == 200
+    [text] = service.get(f"{V1}/classifications").json["items"]
     for address, what in (
+        ("/", ".bar"),
+        (f"/texts/{text['id']}", ".bar"),
         ("/history?show=files", "[data-job]"),
         (f"/jobs/{job['id']}", "#table summary"),
         ("/model", "#topics tbody tr"),
@@ -41,7 +45,7 @@ def test_pages_without_a_server_say_so_and_fill_when_there_is_one_again(
         expect(page.locator(".notice").first).to_contain_text("Пробуем связаться снова сами")
         page.unroute_all()
         expect(page.locator(what).first).to_be_visible(timeout=60_000)
-        expect(page.locator(".alert-danger")).to_have_count(0)
+        expect(page.locator(".alert-danger")).to_have_count(0, timeout=60_000)
     forgive_broken_connections(watch)
     watch.assert_clean()
 

@@ -13,7 +13,7 @@ const mayPass = (error) => error instanceof NetworkError || (error instanceof Ap
 
 /**
  * show(error, act) puts the notice into `place` and calls `act` once the server and its database answer; each failure
- * in a row is waited after for twice as long. stop() when something else is done, or `act` has begun.
+ * in a row is waited after for twice as long. `press` is what its button does. stop() when something else begins.
  */
 export function makeAgain(place) {
   let asking = null;
@@ -42,9 +42,9 @@ export function makeAgain(place) {
 
   return {
     stop,
-    show(error, act) {
+    show(error, act, press = act) {
       stop();
-      place.replaceChildren(problemNotice(error, [button(t("retry"), act)], mayPass(error) ? [t("error.again")] : []));
+      place.replaceChildren(problemNotice(error, [button(t("retry"), press)], mayPass(error) ? [t("error.again")] : []));
       if (mayPass(error)) {
         failures = performance.now() - failedAt < 2 * SLOWEST_MS ? failures + 1 : 0;
         failedAt = performance.now();

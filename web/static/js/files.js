@@ -118,7 +118,7 @@ function followList() {
       showList(items, Boolean(next));
       return items.some((job) => !isOver(job));
     },
-    onError: (error) => put(byId("list-notice"), problemNotice(error, [], [t("error.again")])),
+    onError: (error, { hopeless }) => put(byId("list-notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")])),
   });
 }
 

@@ -29,7 +29,7 @@ export function followService() {
       }
       return true;
     },
-    onError: (error) => put(byId("service-notice"), problemNotice(error, [], [t("error.again")])),
+    onError: (error, { hopeless }) => put(byId("service-notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")])),
   });
 }
 
