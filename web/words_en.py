@@ -15,8 +15,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.noscript": "This page needs JavaScript. Without it there is the REST API: see /docs.",
     "page.footer": "Topics of Russian posts. Texts never leave this server.",
     "page.api": "REST API",
-    "page.api.lead": "Whatever the page can do, programs can do as well: the page is a client of this interface like any "
-    "other. The examples below are for this server and can be copied as they are.",
+    "page.api.lead": "Whatever the page can do, programs can do as well: the page is a client of this interface "
+    "like any other. The examples below are for this server and can be copied as they are.",
     "page.api.reference": "Interactive reference (Swagger)",
     "page.api.document": "OpenAPI document",
     "page.api.copy": "Copy",
@@ -56,12 +56,12 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.model.card": "Model card",
     "page.model.service": "State of the service",
     "page.model.card_words": "Everything else that the model says of itself: how it was trained and checked.",
-    "page.model.figures_words": "Figures on posts that the model did not see in training; ± is how much they vary when these posts "
-    "are halved at random.",
+    "page.model.figures_words": "Figures on posts that the model did not see in training; ± is how much they vary "
+    "when these posts are halved at random.",
     "page.model.reliability": "Can the probabilities be believed",
-    "page.model.reliability_words": "For each topic: the probability that the model gave, and the share of such posts that do belong to "
-    "it. The dashed line is the ideal, where both are equal. The vertical line is the threshold of the "
-    "topic.",
+    "page.model.reliability_words": "For each topic: the probability that the model gave, and the share of such "
+    "posts that do belong to it. The dashed line is the ideal, where both are equal. The vertical line is the "
+    "threshold of the topic.",
     "page.model.reliability_numbers": "The same as numbers",
     "page.model.limits": "Limits",
     "page.not_found.title": "There is no such page",
@@ -201,8 +201,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "service.running": "In work now",
     "service.files": "Files in work and waiting",
     "service.no_redis": "Redis does not answer",
-    "service.no_redis_words": "Texts are accepted and nothing gets lost, but workers hear of new work with a delay. Start Redis "
-    "(or Valkey) at REDIS_URL.",
+    "service.no_redis_words": "Texts are accepted and nothing gets lost, but workers hear of new work with a "
+    "delay. Start Redis (or Valkey) at REDIS_URL.",
     "time.moments": "a few seconds",
     "time.seconds": {"one": "{n} second", "other": "{n} seconds"},
     "time.minutes": {"one": "{n} minute", "other": "{n} minutes"},
@@ -218,7 +218,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.retry_after": {"one": "Try again in {n} second.", "other": "Try again in {n} seconds."},
     "error.again": "The page tries again by itself; you can do so at once.",
     "error.help_401": "Sign in, or ask whoever runs this service for a key.",
-    "error.help_403": "Your key does not allow this, or the request came from another site. Ask whoever runs the service.",
+    "error.help_403": "Your key does not allow this, or the request came from another site. Ask whoever runs the "
+    "service.",
     "error.help_404": "It may have been deleted, or there is a slip in the address.",
     "error.help_429": "Wait a little: nothing that was accepted is lost.",
     "error.help_503": "Everything that was accepted is kept. The service or its database is restarting or overloaded.",
