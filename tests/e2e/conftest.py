@@ -70,9 +70,11 @@ def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def watch(context: BrowserContext, service: Service) -> Watch:
-    """What the pages of the visitor ask for and complain of."""
-    return Watch(service.url).over(context)
+def watch(context: BrowserContext, service: Service) -> Iterator[Watch]:
+    """What the pages of the visitor ask for and complain of; a test that never asserts that it is clean has failed."""
+    made = Watch(service.url).over(context)
+    yield made
+    assert made.asserted, "the test opened pages and never asserted that they were clean"
 
 
 @pytest.fixture

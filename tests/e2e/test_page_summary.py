@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import Watch, csv, send_file
+from tests.e2e.browser import Watch, barriers, csv, send_file
 from tests.e2e.service import V1, Service
 from tests.fake_classifier import expected
 from tests.support import wait_until
@@ -232,6 +232,7 @@ def test_a_job_is_computed_again_by_another_model_and_compared(
     expect(page.locator("#compare-body p").first).to_contain_text(f"fake@1.0.0 и {other}: сравнено строк — 120")
     expect(page.locator("#compare-body th[scope=row]")).to_have_count(2)
     expect(page.locator("#cards .topic-card")).to_have_count(6)
+    assert barriers(page) == []
     watch.assert_clean()
 
 
