@@ -8,7 +8,7 @@ from typing import Any
 from playwright.sync_api import BrowserContext, Page, expect
 
 from ml import artifact
-from tests.e2e.browser import Watch, csv
+from tests.e2e.browser import Watch, barriers, csv
 from tests.e2e.service import V1, Service
 from tests.support import wait_until
 from tests.tiny_model import make_tiny_model
@@ -54,6 +54,7 @@ def test_a_model_tells_what_it_reaches_and_how_far_to_believe_it(
     folds = page.locator("#card section", has=page.get_by_role("heading", name="folds"))
     expect(folds.locator("tbody tr").first.locator("th, td")).to_have_text(["first", "50,0\xa0%", "10"])
     expect(page.locator("#card")).not_to_contain_text("0,75")
+    assert barriers(page) == []
     watch.assert_clean()
 
 

@@ -36,7 +36,7 @@ export function plainValue(key, value) {
 const shown = (key, value) => (typeof value === "string" && value.length > LONG ? sentence(value) : plainValue(key, value));
 
 /** Scalars become facts, objects of like objects a table, the rest sections. `names` has those of the topics. */
-export function cardView(card, names, level = 3) {
+export function cardView(title, card, names, level = 3) {
   const plain = [];
   const alike = [];
   const sections = [];
@@ -51,11 +51,11 @@ export function cardView(card, names, level = 3) {
       alike.push([key, value]);
     } else {
       const inner = Array.isArray(value) ? Object.fromEntries(value.map((item, index) => [index + 1, item])) : value;
-      const body = cardView(inner, names, Math.min(level + 1, 6));
-      sections.push(section(names.get(key) ?? factName(key), body, Object.keys(inner).length, level));
+      const name = names.get(key) ?? factName(key);
+      sections.push(section(name, cardView(`${title}, ${name}`, inner, names, Math.min(level + 1, 6)), Object.keys(inner).length, level));
     }
   }
-  return el("div", { class: "card-facts" }, plain.length > 0 && facts(plain), alike.length > 0 && asTable(alike, names), sections);
+  return el("div", { class: "card-facts" }, plain.length > 0 && facts(plain), alike.length > 0 && asTable(title, alike, names), sections);
 }
 
 /** Much that few will read is folded. */
@@ -77,23 +77,24 @@ function isTableWith(card, value) {
   return Object.values(card).some((other) => other !== value && isObject(other) && Object.keys(other).sort().join() === keys);
 }
 
-function asTable(rows, names) {
+function asTable(title, rows, names) {
   const columns = [...new Set(rows.flatMap(([, row]) => Object.keys(row)))].sort();
   return tableOf(
+    title,
     ["", ...columns.map(factName)],
     rows.map(([key, row]) => [names.get(key) ?? factName(key), ...columns.map((column) => (column in row ? plainValue(column, row[column]) : "–"))]),
   );
 }
 
-/** A table of which the first column names the rows; the others hold numbers. */
-export function tableOf(heads, rows) {
+/** A table of which the first column names the rows; the others hold numbers. `title` tells it from other tables. */
+export function tableOf(title, heads, rows) {
   const head = ([first, ...others]) => [
     first === "" ? el("td", {}) : el("th", { scope: "col" }, first),
     others.map((name) => el("th", { scope: "col", class: "cell-number" }, name)),
   ];
   return el(
     "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": t("model.table") },
+    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": `${title}: ${t("model.table")}` },
     el(
       "table",
       { class: "table card-table" },

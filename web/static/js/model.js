@@ -40,7 +40,7 @@ function showModel(model) {
     delete rest.validation.figures;
   }
   if (Object.keys(rest).length > 0) {
-    byId("card").replaceChildren(cardView(rest, new Map(topics.map(({ id, name }) => [id, name]))));
+    byId("card").replaceChildren(cardView(byId("card-heading").textContent, rest, new Map(topics.map(({ id, name }) => [id, name]))));
     byId("card-pane").hidden = false;
   }
 }
@@ -71,6 +71,7 @@ function showTopics(topics, measured) {
   const cell = (value) => (typeof value === "number" ? percent(value) : "–");
   byId("topics").replaceChildren(
     tableOf(
+      byId("topics-heading").textContent,
       [t("compare.topic"), factName("threshold"), ...measures.map(factName)],
       topics.map(({ id, name, threshold }) => [name, percent(threshold), ...measures.map((measure) => cell(measured[id]?.[measure]))]),
     ),

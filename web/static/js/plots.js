@@ -41,7 +41,7 @@ export function numbersTable({ name, bins }) {
     "div",
     {},
     el("h3", { class: "small-heading" }, name),
-    tableOf([t("plot.bin"), t("plot.believed"), t("plot.so")], bins.map((bin, at) => [String(at + 1), percent(bin.believed), percent(bin.true)])),
+    tableOf(name, [t("plot.bin"), t("plot.believed"), t("plot.so")], bins.map((bin, at) => [String(at + 1), percent(bin.believed), percent(bin.true)])),
   );
 }
 
