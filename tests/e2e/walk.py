@@ -10,7 +10,7 @@ from tests.e2e.service import V1, Service
 from tests.support import wait_until
 from web.examples import EXAMPLES
 
-NO_TOPIC = "Утром над рекой стоял туман, к полудню разошёлся."
+NO_TOPIC = "Фотосинтез происходит в хлоропластах: энергия света превращает воду и углекислый газ в глюкозу и кислород"
 LONG_TEXT = "Вторая часть рассказа о том, как мы добирались до дачи и что из этого вышло. " * 60
 
 PROBLEMS: Mapping[str, tuple[int, dict[str, Any]]] = {
