@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long lint audit format bench bench-files train-deps train evaluate screenshots pins clean
+.PHONY: help up test test-long lint audit format bench bench-files bench-page train-deps train evaluate screenshots pins clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: .venv/.default ## Measure: latency of one text, throughput of a file (res
 
 bench-files: .venv/.dev ## Measure files of a million rows: accepted, worked off, asked about, exported
 	@$(BIN)/python -m bench.files $(ARGS)
+
+bench-page: .venv/.dev ## Measure the pages in a browser: first visits, and a job of a million rows
+	@$(BIN)/python -m bench.page $(ARGS)
 
 train-deps: .venv/.train ## Install what training needs (torch, transformers, scikit-learn)
 

@@ -233,7 +233,7 @@ def model_resource(model: Model) -> dict[str, Any]:
     }
 
 
-def cursor(*values: str | int) -> str:
+def cursor(*values: str | float) -> str:
     """An opaque place in a list."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 

@@ -145,6 +145,13 @@ class RowsQuery(ThresholdsQuery):
 class ResultsQuery(RowsQuery, PageQuery):
     """A page of rows."""
 
+    sort: str | None = Field(
+        None,
+        max_length=201,
+        description="the id of a topic: by its probability, the least first; with a `-` before it, the most first. "
+        "None: in file order",
+    )
+
 
 class ExportQuery(RowsQuery):
     """Which rows are written, and how they are assigned."""
@@ -382,7 +389,7 @@ class SearchedOut(BaseModel):
 
 
 class ResultsOut(BaseModel):
-    """A page of rows in file order."""
+    """A page of rows, in file order unless another was asked for."""
 
     items: list[ResultOut]
     next: str | None = Field(None, description="absent when all rows were searched, and only then")

@@ -192,11 +192,11 @@ def forget_answers(postgres: EmbeddedPostgres) -> None:
 
 
 @contextmanager
-def fake_worker(running: Running, postgres: EmbeddedPostgres) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process whose classifier costs nothing, at the service's own servers."""
+def fake_worker(running: Running, postgres: EmbeddedPostgres, *module: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process whose classifier costs nothing, at the service's own servers; `module` names another."""
     valkey = EmbeddedValkey(running.data_dir)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fake_classifier"],
+        [sys.executable, "-m", *(module or ("tests.fake_classifier",))],
         cwd=PROJECT_ROOT,
         env={**os.environ, "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "FAKE_SECONDS": "0"},
         stdout=subprocess.DEVNULL,

@@ -238,6 +238,9 @@ def train(
 @click.argument("data_dir", type=FOLDER)
 @click.option("--json", "json_file", type=FILE, help="Write the figures to this file too.")
 @click.option("--html", "html_file", type=FILE, help="Write a report with curves and the worst errors, texts included.")
+@click.option(
+    "--into-card", is_flag=True, help="Let the model's card tell its reliability, for the page: for older models."
+)
 @with_measuring_options
 @with_none_options
 def evaluate(
@@ -246,12 +249,13 @@ def evaluate(
     split: str,
     json_file: Path | None,
     html_file: Path | None,
+    into_card: bool,
     none_file: Path | None,
     none_categories: str,
     **load: Any,
 ) -> None:
     """Measure MODEL_DIR on DATA_DIR, a folder of CSV files, one per topic."""
-    from ml import evaluate_report, report
+    from ml import artifact, evaluate_report, report
     from ml.classifier import Classifier
     from ml.errors import MlError
     from ml.evaluate import evaluate as measure
@@ -270,6 +274,10 @@ def evaluate(
         click.echo(table(found))
         if html_file is not None:
             report.write(html_file, evaluate_report.page(found, classifier.info))
+        if into_card and found.reliability is None:
+            raise click.ClickException("Only what training held back tells the reliability of a model: see --split.")
+        if into_card:
+            artifact.add_to_card(model_dir, {"reliability": found.reliability})
     except MlError as error:
         raise click.ClickException(str(error)) from error
     if json_file is not None:

@@ -154,3 +154,23 @@ def oldest_waiting_seconds(connection: Connection) -> float | None:
         text("SELECT extract(epoch FROM now() - min(queued_at))::float FROM chunks WHERE state = 'queued'"),
     ).scalar_one()
     return seconds
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many texts wait, and how many are being computed."""
+
+    waiting: int
+    running: int
+
+
+def load(connection: Connection) -> Load:
+    """What is in the queue and in work now, texts and rows of files together."""
+    row = connection.execute(
+        text("""
+            SELECT coalesce(sum(row_count) FILTER (WHERE state = 'queued'), 0) AS waiting,
+                   coalesce(sum(row_count) FILTER (WHERE state = 'running'), 0) AS running
+            FROM chunks WHERE state IN ('queued', 'running')
+        """),
+    ).one()
+    return Load(row.waiting, row.running)

@@ -164,14 +164,19 @@ def search_rows(
         if left <= seconds / 5:
             break
         size = max(1, int(min(affordable, 8 * size)))
+    return rows_by_number(connection, job, found), after
+
+
+def rows_by_number(connection: Connection, job: Job, numbers: Sequence[int]) -> list[Row]:
+    """The rows of these numbers, in file order."""
     rows = connection.execute(
         text(f"""
             SELECT {ROW} FROM {JOINED}
             WHERE t.job_id = :job AND t.day = :day AND t.row_no = ANY(:rows) ORDER BY t.row_no
         """),
-        {"job": job.id, "day": job.day, "rows": found},
+        {"job": job.id, "day": job.day, "rows": list(numbers)},
     )
-    return [_row(row) for row in rows], after
+    return [_row(row) for row in rows]
 
 
 # --- texts that were posted -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -211,6 +211,19 @@ def replacing(path: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def add_to_card(path: Path, more: Mapping[str, Any]) -> None:
+    """Let the card of a model folder say `more` as well, in one step. The digest of the folder changes with it.
+
+    Raises:
+        ModelError: the folder is missing or damaged.
+    """
+    verify(path)
+    content = _read_json(path / CARD) | dict(more)
+    with replacing(path) as draft:
+        shutil.copytree(path, draft, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        write_json(draft / CARD, content)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

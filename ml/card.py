@@ -35,6 +35,7 @@ class Figures:
     Attributes:
         honest: figures by cross-fitting inside validation, mean and standard deviation over random halvings.
         per_topic: float64 (topics, 3), precision, recall, F1 at the shipped thresholds, which these posts chose.
+        reliability: as `reliable.cross_fitted` gives it.
         crops: figures of one crop of 2 to 30 words of each validation post, at the shipped thresholds.
         off_topic: share of held-out counter-examples that get any topic; None without counter-examples.
         minutes: what the whole run took.
@@ -42,6 +43,7 @@ class Figures:
 
     honest: dict[str, tuple[float, float]]
     per_topic: npt.NDArray[np.float64]
+    reliability: dict[str, Any]
     crops: dict[str, float]
     off_topic: float | None
     minutes: float
@@ -184,6 +186,7 @@ def measured(figures: Figures, topics: Sequence[str], none_posts: int) -> dict[s
                 for topic, row in zip(topics, figures.per_topic, strict=True)
             },
         },
+        "reliability": figures.reliability,
         "crops_of_2_to_30_words": {name: round(value, 4) for name, value in figures.crops.items()},
         "off_topic": {
             "held_out": none_posts,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ml import artifact, calibrate, data, metrics
+from ml import artifact, calibrate, data, metrics, reliable
 from ml.classifier import Classifier, Predictions
 from ml.crops import crop
 from ml.errors import DataError
@@ -104,6 +104,7 @@ class Report:
         topics: the same per topic.
         cross_fitted: for each figure mean and standard deviation over random halvings, with calibration and
             thresholds from the other half; None outside validation.
+        reliability: as a card has it, by the same halvings; None outside validation.
         crops: figures of one crop of 2 to 30 words of each post.
         by_length, by_field: figures of posts of so many words, and of posts with just these fields.
         confusion: a row for each topic: of the posts labelled with it, the shares that get each topic, and none.
@@ -120,6 +121,7 @@ class Report:
     intervals: dict[str, tuple[float, float]]
     topics: tuple[TopicReport, ...]
     cross_fitted: dict[str, tuple[float, float]] | None
+    reliability: dict[str, Any] | None
     crops: dict[str, float]
     by_length: tuple[Slice, ...]
     by_field: tuple[Slice, ...]
@@ -162,7 +164,8 @@ def evaluate(
         figures=metrics.full_summary(probabilities, labels, thresholds),
         intervals=metrics.bootstrap(probabilities, labels, thresholds, posts.groups, metrics.full_summary),
         topics=_per_topic(posts, probabilities, thresholds),
-        cross_fitted=_cross_fitted(answers.logits, posts.labels) if chosen.split == "validation" else None,
+        cross_fitted=_cross_fitted(answers.logits, labels) if chosen.split == "validation" else None,
+        reliability=_reliability(answers.logits, posts) if chosen.split == "validation" else None,
         crops=metrics.full_summary(crops, labels, thresholds),
         by_length=_slices([_length(post) for post in posts.posts], probabilities, labels, thresholds, LENGTHS),
         by_field=_slices([_fields(post) for post in posts.posts], probabilities, labels, thresholds),
@@ -361,6 +364,11 @@ def _doubtful(posts: data.Dataset, probabilities: Floats, thresholds: Floats) ->
 def _cross_fitted(logits: Floats, labels: Floats) -> dict[str, tuple[float, float]]:
     # What the network says before calibration knows nothing of these posts.
     return calibrate.cross_fit(logits, labels, metrics.full_summary, CROSS_FIT_REPEATS, seed=CROP_SEED)
+
+
+def _reliability(logits: Floats, posts: data.Dataset) -> dict[str, Any]:
+    topics = [topic.id for topic in posts.topics]
+    return reliable.cross_fitted(logits, posts.labels, topics, CROSS_FIT_REPEATS, seed=CROP_SEED)
 
 
 def _probabilities(classifier: Classifier, posts: Sequence[Post]) -> Floats:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import artifact, calibrate, card, compare_report, evaluate, metrics
+from ml import artifact, calibrate, card, compare_report, evaluate, metrics, reliable
 from ml.classifier import Classifier
 from ml.crops import crop
 from ml.errors import DataError
@@ -75,6 +75,13 @@ def recalibrate(
         if none
         else None,
         minutes=float(content["minutes"]),
+        reliability=reliable.cross_fitted(
+            logits,
+            labels,
+            [topic.id for topic in posts.topics],
+            evaluate.CROSS_FIT_REPEATS,
+            evaluate.CROP_SEED,
+        ),
     )
     settings = json.loads((folder / artifact.SETTINGS).read_text(encoding="utf-8"))
     settings |= {"format": artifact.FORMAT, "version": version}

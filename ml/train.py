@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, fitting, metrics, network, ngrams, start, teachers
+from ml import calibrate, card, data, fitting, metrics, network, ngrams, reliable, start, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
 from ml.crops import crop
@@ -133,6 +133,9 @@ def train(
     figures = card.Figures(
         honest=honest,
         per_topic=metrics.precision_recall_f1(calibration.probabilities(logits), check.labels, calibration.threshold),
+        reliability=reliable.cross_fitted(
+            logits, check.labels, [topic.id for topic in posts.topics], CROSS_FIT_REPEATS, options.seed
+        ),
         crops=_crop_figures(net, encoder, check_texts, check.labels, calibration, pad_id, options.seed),
         off_topic=_off_topic(net, encoder, [encoder.compose(post) for post in none_check], calibration, pad_id),
         minutes=(time.monotonic() - began) / 60,

@@ -27,10 +27,13 @@ MEDIA_TYPES = {
 
 ICONS = (
     "arrow-repeat",
+    "caret-down-fill",
+    "caret-up-fill",
     "check-circle",
     "check-lg",
     "chevron-left",
     "chevron-right",
+    "clipboard",
     "download",
     "exclamation-circle",
     "exclamation-triangle",

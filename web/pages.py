@@ -25,6 +25,7 @@ def make_blueprint() -> Blueprint:
     blueprint.add_url_rule("/history", "history", history_page)
     blueprint.add_url_rule("/model", "model", model_page)
     blueprint.add_url_rule("/login", "login", login_page)
+    blueprint.add_url_rule("/api", "api", api_page)
     blueprint.add_url_rule("/assets/<version>/<path:name>", "asset", asset)
     blueprint.add_url_rule("/favicon.ico", "favicon", favicon)
     return blueprint
@@ -57,13 +58,18 @@ def history_page() -> Response:
 
 
 def model_page() -> Response:
-    """The topics with their thresholds, and what the model's card says."""
+    """What the model reaches and how far to believe it, what its card says, and what the service is doing."""
     return _page("model.html", here="model")
 
 
 def login_page() -> Response:
     """Where somebody without a session enters a key; `?next=` is where its module leads to then."""
     return _page("login.html", here="login")
+
+
+def api_page() -> Response:
+    """The REST interface for whoever comes to it first: examples to copy, and every address that there is."""
+    return _page("api.html", here="api")
 
 
 def not_found_page() -> str:

@@ -8,6 +8,7 @@ from api.shapes import JobsFilter, PageQuery, RowsQuery, TextsFilter
 from jobs.filtering import RowFilter, RowStatus
 from jobs.history import Wanted
 from jobs.records import Model
+from jobs.sorting import Order
 from jobs.states import JobState
 
 NONE = "none"
@@ -38,6 +39,16 @@ def read_filter(query: RowsQuery, model: Model | None) -> RowFilter:
         words=_words(query.q),
         status=RowStatus(query.status) if query.status else None,
     )
+
+
+def read_order(sort: str | None, model: Model | None) -> Order | None:
+    """The order of a request, none for that of the file. Raises a problem (422) for a topic that is not known."""
+    if sort is None:
+        return None
+    descending = sort.startswith("-")
+    topic = sort.removeprefix("-")
+    _check("sort", topic, model)
+    return Order(topic, descending)
 
 
 def wanted_texts(query: TextsFilter) -> Wanted:

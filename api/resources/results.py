@@ -1,6 +1,7 @@
 """What came of a file: pages of its rows, a summary, and all of them as CSV, NDJSON or JSON."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from urllib.parse import quote
 
@@ -11,15 +12,18 @@ from werkzeug.wrappers import Response as BaseResponse
 from api.callers import owner
 from api.context import Context, context
 from api.held import hold
+from api.problems import bad_input
 from api.represent import cursor, page, read_cursor, result_row, summary_resource
 from api.resources.common import documented, fingerprint_of, json_response, read_thresholds
-from api.resources.filters import read_filter, repeated
+from api.resources.filters import read_filter, read_order, repeated
 from api.resources.jobs import PATH
 from api.shapes import CsvQuery, ExportQuery, IdPath, ResultsOut, ResultsQuery, SummaryOut, ThresholdsQuery
 from jobs import feedback, reading, summing
 from jobs.database import transaction
 from jobs.exporting import Export, export_csv, export_json, export_ndjson
+from jobs.filtering import RowFilter
 from jobs.records import Job, Model, parse_job_id
+from jobs.sorting import Order, Place, sorted_rows
 from jobs.states import TERMINAL_STATES
 
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson", "json": "application/json"}
@@ -29,9 +33,10 @@ blueprint = APIBlueprint("results", __name__, abp_tags=[Tag(name="Files", descri
 
 @blueprint.get(
     f"{PATH}/<id>/results",
-    summary="A page of rows in file order",
+    summary="A page of rows, in file order or by the probability of a topic",
     description="With a filter a page may be short, even empty, while there is a `next`: a request searches for a "
-    "tenth of a second, and `searched` says which rows it has looked at.",
+    "tenth of a second, and `searched` says which rows it has looked at. With `sort` it counts along that order, and "
+    "rows without a probability are left out.",
     responses=documented(404, s200=ResultsOut),
 )
 def results(path: IdPath, query: ResultsQuery) -> BaseResponse:
@@ -39,6 +44,10 @@ def results(path: IdPath, query: ResultsQuery) -> BaseResponse:
     job, model = _job(ctx, path.id)
     thresholds = read_thresholds(query.thresholds, model)
     wanted = read_filter(query, model)
+    order = read_order(query.sort, model)
+    address = f"{PATH}/{path.id}/results"
+    if order is not None:
+        return _unless_known(ctx, job, partial(_sorted, ctx, job, order, wanted, thresholds, query, address))
     place = read_cursor(query.cursor, int)
     after = place[0] if place else 0
 
@@ -53,10 +62,34 @@ def results(path: IdPath, query: ResultsQuery) -> BaseResponse:
                 upto = rows[-1].row_no if rows else after
         items = [result_row(row, job, ctx.models.by_id(row.model_id), thresholds) for row in rows]
         following = cursor(upto) if upto < job.rows_total else None
-        body = page(items, f"{PATH}/{path.id}/results", following, query.limit, repeated(query))
+        body = page(items, address, following, query.limit, repeated(query))
         return json_response(body | {"searched": {"from": after + 1, "to": upto}})
 
     return _unless_known(ctx, job, answer)
+
+
+def _sorted(
+    ctx: Context,
+    job: Job,
+    order: Order,
+    wanted: RowFilter,
+    thresholds: Mapping[str, float],
+    query: ResultsQuery,
+    address: str,
+) -> Response:
+    """A page of rows by the probability of a topic."""
+    place = read_cursor(query.cursor, float, int, int)
+    if place and not 0 <= place[0] <= 1:
+        raise bad_input("cursor", "invalid_cursor", "The cursor is none of ours.")
+    after = Place(*place) if place else None
+    with transaction(ctx.engine) as connection:
+        rows, on, seen = sorted_rows(
+            connection, job, order, wanted, ctx.models.all(), thresholds, after=after, limit=query.limit
+        )
+    items = [result_row(row, job, ctx.models.by_id(row.model_id), thresholds) for row in rows]
+    following = cursor(on.probability, on.row_no, on.seen) if on else None
+    body = page(items, address, following, query.limit, repeated(query))
+    return json_response(body | {"searched": {"from": (after.seen if after else 0) + 1, "to": seen}})
 
 
 @blueprint.get(

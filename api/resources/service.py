@@ -96,13 +96,19 @@ def _checks(ctx: Context) -> dict[str, dict[str, Any]]:
             alive = fleet.workers_alive(connection)
             oldest = fleet.oldest_waiting_seconds(connection)
             swept = meters.swept_seconds(connection)
+            load = fleet.load(connection)
     except UnavailableError as error:
         return {"postgres": {"ok": False, "detail": str(error)}, "redis": redis, "worker": {"ok": False, "alive": 0}}
     return {
         "postgres": {"ok": True},
         "redis": redis,
         "worker": {"ok": alive > 0, "alive": alive},
-        "queue": {"ok": True, "oldest_waiting_seconds": None if oldest is None else round(oldest, 1)},
+        "queue": {
+            "ok": True,
+            "oldest_waiting_seconds": None if oldest is None else round(oldest, 1),
+            "waiting_rows": load.waiting,
+            "running_rows": load.running,
+        },
         "sweeper": {
             "ok": swept is not None and swept < SWEEPER_GONE_SECONDS + ctx.settings.sweep_seconds,
             "last_sweep_seconds": None if swept is None else round(swept, 1),

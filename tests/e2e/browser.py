@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -41,6 +42,7 @@ class Watch:
     origin: str
     outside: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    asserted: bool = False
 
     def over(self, context: BrowserContext) -> "Watch":
         """Begin to watch a context whose pages are not open yet."""
@@ -52,6 +54,7 @@ class Watch:
     def assert_clean(self, *statuses: int) -> None:
         """No request to another origin, and no complaint: of errors of the script, of the content security policy,
         of anything that could not be loaded, except for answers with one of `statuses`."""
+        self.asserted = True
         allowed = re.compile(rf"Failed to load resource: .* status of ({'|'.join(map(str, statuses)) or '-'}) ")
         assert self.outside == []
         assert [text for text in self.complaints if not allowed.search(text)] == []
@@ -83,3 +86,21 @@ def send_file(page: Page, data: bytes, name: str = "посты.csv") -> None:
     choose(page, data, name)
     page.get_by_role("button", name="Отправить").click()
     page.wait_for_url("**/jobs/*")
+
+
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+"""The rules of axe that pages are held to: WCAG 2.2 AA, and what its authors call good practice."""
+
+
+def barriers(page: Page) -> list[str]:
+    """What stands in the way of people with disabilities on the page as it is now, as axe-core finds it: nothing."""
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(AXE_SCRIPT)
+    found = page.evaluate(
+        "tags => axe.run(document, { runOnly: { type: 'tag', values: tags }, resultTypes: ['violations'] })", list(WCAG)
+    )
+    return [
+        f"{one['id']}: {one['help']}: {node['target']} {node['html'][:200]}"
+        for one in found["violations"]
+        for node in one["nodes"]
+    ]

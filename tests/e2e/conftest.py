@@ -70,9 +70,13 @@ def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def watch(context: BrowserContext, service: Service) -> Watch:
-    """What the pages of the visitor ask for and complain of."""
-    return Watch(service.url).over(context)
+def watch(context: BrowserContext, service: Service, request: pytest.FixtureRequest) -> Iterator[Watch]:
+    """What the pages of the visitor ask for and complain of; a test that never asserts that it is clean has failed."""
+    made = Watch(service.url).over(context)
+    failed = request.session.testsfailed
+    yield made
+    # A test that has failed before it came to that says enough already.
+    assert made.asserted or request.session.testsfailed > failed, "nobody asserted that the pages were clean"
 
 
 @pytest.fixture

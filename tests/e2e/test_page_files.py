@@ -63,6 +63,45 @@ def test_a_file_from_choosing_to_its_download(service: Service, page: Page, watc
         download.value.save_as(saved)
         assert saved.name == f"Ноябрьские посты.rubrika.{extension.lower()}"
         assert saved.read_text(encoding="utf-8-sig").count("пост номер") == 179
+    for kind, extension, signature in (("Excel", "xlsx", b"PK"), ("Parquet", "parquet", b"PAR1")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=kind, exact=True).click()
+        saved = tmp_path / download.value.suggested_filename
+        download.value.save_as(saved)
+        assert saved.name == f"Ноябрьские посты.rubrika.{extension}"
+        assert saved.read_bytes().startswith(signature)
+    watch.assert_clean()
+
+
+def test_options_of_a_download_are_those_that_are_ticked(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    service.start_all()
+    send_file(page, csv("=1+1", "пост"))
+    expect(page.locator("#state")).to_have_text("Готово")
+    page.get_by_text("Параметры скачивания").click()
+
+    def downloaded() -> bytes:
+        with page.expect_download() as download:
+            page.get_by_role("link", name="CSV", exact=True).click()
+        download.value.save_as(tmp_path / "results.csv")
+        return (tmp_path / "results.csv").read_bytes()
+
+    assert downloaded().startswith(b"\xef\xbb\xbfdoc_text,author,row,")
+    assert b"\n'=1+1," in downloaded()
+    page.get_by_label("CSV с меткой BOM").uncheck()
+    page.get_by_label("CSV без защиты от формул").check()
+    assert downloaded().startswith(b"doc_text,author,row,")
+    assert b"\n=1+1," in downloaded()
+    # Without a filter or thresholds of one's own there is nothing to choose.
+    expect(page.get_by_label("Только отобранные строки")).to_be_disabled()
+    expect(page.get_by_label("С моими порогами")).to_be_disabled()
+    page.get_by_role("slider", name="Порог: Реклама").fill("0.2")
+    expect(page.get_by_label("С моими порогами")).to_be_enabled()
+    page.wait_for_url("**thresholds=**")
+    assert downloaded().count(b"ads") >= 3
+    page.get_by_label("С моими порогами").uncheck()
+    assert downloaded().count(b"ads") == 1
     watch.assert_clean()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import Watch, csv, send_file
+from tests.e2e.browser import Watch, barriers, csv, send_file
 from tests.e2e.service import V1, Service
 from tests.fake_classifier import expected
 from tests.support import wait_until
@@ -232,4 +232,38 @@ def test_a_job_is_computed_again_by_another_model_and_compared(
     expect(page.locator("#compare-body p").first).to_contain_text(f"fake@1.0.0 и {other}: сравнено строк — 120")
     expect(page.locator("#compare-body th[scope=row]")).to_have_count(2)
     expect(page.locator("#cards .topic-card")).to_have_count(6)
+    assert barriers(page) == []
+    watch.assert_clean()
+
+
+def test_rows_are_sorted_by_a_topic_from_its_head_and_from_the_list(service: Service, page: Page, watch: Watch) -> None:
+    open_finished(service, page, *TEXTS, "")
+    falling = [
+        text
+        for _, _, text in sorted((-share, at, text) for at, (share, text) in enumerate(zip(SHARES, TEXTS, strict=True)))
+    ]
+    rising = [
+        text
+        for _, _, text in sorted((share, at, text) for at, (share, text) in enumerate(zip(SHARES, TEXTS, strict=True)))
+    ]
+    head = page.get_by_role("button", name="Спорт", exact=True)
+    head.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#table tbody summary")).to_have_text(falling[:50])
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("Спорт")
+    expect(head).to_be_focused()
+    expect(page.get_by_label("Порядок строк")).to_have_value("-sport")
+    page.get_by_role("button", name="Вперёд").click()
+    expect(page.locator("#pager-words")).to_have_text("страница 2")
+    wait_until(lambda: texts_of(page) == falling[50:100], what="the second page in that order")
+    page.reload()
+    expect(page.locator("#table tbody summary")).to_have_text(falling[:50])
+    page.get_by_role("button", name="Спорт", exact=True).click()
+    expect(page.locator("#table tbody summary")).to_have_text(rising[:50])
+    page.get_by_text("Отобрать строки").click()
+    page.get_by_label("Слова в тексте").fill("11")
+    expect(page.locator("#table tbody summary")).to_have_text([text for text in rising if "11" in text])
+    page.get_by_label("Порядок строк").select_option("как в файле")
+    expect(page.locator("#table tbody summary")).to_have_text([text for text in TEXTS if "11" in text])
+    expect(page).not_to_have_url(re.compile("sort="))
     watch.assert_clean()

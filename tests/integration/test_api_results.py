@@ -6,7 +6,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.context import Context
-from jobs import fleet, reading
+from api.represent import cursor
+from jobs import fleet, reading, sorting
 from jobs.database import run, transaction
 from jobs.filtering import RowFilter, RowStatus
 from jobs.records import Topic, parse_job_id
@@ -80,6 +81,55 @@ def test_pages_and_exports_hold_the_rows_that_were_asked_for(
 
 
 @pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("sort=-sport", [1, 5, 3, 6]),
+        ("sort=sport", [3, 6, 1, 5]),
+        ("sort=-ads", [1, 3, 5, 6]),
+        ("sort=sport&q=огонь", [3, 5]),
+        ("sort=-sport&q=огонь", [5, 3]),
+        ("sort=-sport&topic=sport&max_probability=0.5", [3, 6]),
+        ("sort=-sport&assigned=none&thresholds=ads:0.5", [3, 6]),
+        ("sort=sport&status=succeeded", [3, 6, 1, 5]),
+        ("sort=sport&status=failed", []),
+        ("sort=sport&status=queued", []),
+        ("sort=sport&q=ничего", []),
+    ],
+)
+def test_rows_are_sorted_by_the_probability_of_a_topic(
+    client: FlaskClient, done: str, query: str, rows: list[int]
+) -> None:
+    assert rows_of(client, f"{done}?{query}") == rows
+    assert rows_of(client, f"{done}?{query}&limit=1") == rows
+    assert rows_of(client, f"{done}?{query}&limit={max(len(rows), 1)}") == rows
+    assert "next" not in client.get(f"{done}?{query}&limit=4").get_json()
+
+
+def test_a_sorted_search_by_words_ends_when_its_time_is_over_and_goes_on_from_there(
+    client: FlaskClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = "text\n" + "".join(f"{'матч' if number % 3 else 'ковёр'} {number} \n" for number in range(1, 24))
+    found = upload(client, posts.encode()).get_json()["links"]["results"]
+    worker.work()
+    wanted = [number for number in range(1, 24) if number % 3] + [number for number in range(1, 24) if not number % 3]
+    assert rows_of(client, f"{found}?sort=-sport&limit=4") == wanted
+    monkeypatch.setattr(sorting, "WINDOW", 3)
+    monkeypatch.setattr(sorting, "TEXTS_OF_A_PASS", 5)
+    monkeypatch.setattr(sorting, "SEARCH_SECONDS", 0)
+    address = f"{found}?sort=-sport&q=1&limit=4"
+    first = client.get(address).get_json()
+    assert first["searched"]["to"] <= 5, "not all that there is"
+    assert rows_of(client, address) == [number for number in wanted if "1" in str(number)]
+
+
+@pytest.mark.parametrize("values", [(0.5,), (1e300, 1, 1), (-1.0, 1, 1), (float("nan"), 1, 1), (0.5, -1, 1), (1, 1, 1)])
+def test_a_place_in_an_order_that_is_none_of_ours_is_refused(
+    client: FlaskClient, done: str, values: tuple[float, ...]
+) -> None:
+    assert_problem(client.get(f"{done}?sort=sport&cursor={cursor(*values)}"), 422, "invalid_cursor")
+
+
+@pytest.mark.parametrize(
     ("query", "code"),
     [
         ("min_probability=0.5", "topic_missing"),
@@ -98,6 +148,12 @@ def test_pages_and_exports_hold_the_rows_that_were_asked_for(
 def test_filters_that_mean_nothing_are_refused(client: FlaskClient, done: str, query: str, code: str | None) -> None:
     for address in (done, f"{done}.csv"):
         assert_problem(client.get(f"{address}?{query}"), 422, code)
+
+
+def test_an_order_by_what_is_no_topic_is_refused(client: FlaskClient, done: str) -> None:
+    for sort in ("weather", "-weather", "--sport", ""):
+        assert_problem(client.get(f"{done}?sort={sort}"), 422, "unknown_topic")
+    assert_problem(client.get(f"{done}.csv?sort=sport"), 422)
 
 
 def test_a_search_ends_when_its_time_is_over_and_goes_on_from_there(

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,29 @@ def test_the_card_tells_what_was_measured(trained: Path, posts: Path) -> None:
     figures = content["validation"]["figures"]
     assert 0.5 < figures["micro_f1"]["mean"] <= 1
     assert f"{figures['micro_f1']['mean']:.3f}" in (trained / "README.md").read_text(encoding="utf-8")
+    told = content["reliability"]
+    assert told["posts"] == len(held.posts)
+    assert list(told["topics"]) == list(DEFAULT_NAMES)
+    for bins in told["topics"].values():
+        assert [one["believed"] for one in bins] == sorted(one["believed"] for one in bins)
+        assert all(0 <= one["true"] <= 1 for one in bins)
+
+
+def test_the_card_of_an_older_model_is_told_its_reliability(trained: Path, posts: Path, tmp_path: Path) -> None:
+    where = ["--cache-dir", tmp_path / "cache", "--device", "cpu"]
+    older = shutil.copytree(trained, tmp_path / "older")
+    content = card(older)
+    told = content.pop("reliability")
+    artifact.write_json(older / artifact.CARD, content)
+    artifact.write_manifest(older)
+    assert "held back" in run(evaluate, older, posts, "--split", "all", "--into-card", *where, code=1)
+    assert card(older) == content
+    run(evaluate, older, posts, "--into-card", *where)
+    assert {name: value for name, value in card(older).items() if name != "reliability"} == content
+    again = card(older)["reliability"]
+    assert (again["method"], again["posts"]) == (told["method"], told["posts"])
+    assert [len(bins) for bins in again["topics"].values()] == [len(bins) for bins in told["topics"].values()]
+    assert artifact.read(older).info.sha256 != artifact.read(trained).info.sha256
 
 
 def test_serving_reads_posts_as_training_did(trained: Path, posts: Path, none_file: Path, tmp_path: Path) -> None:

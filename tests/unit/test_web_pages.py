@@ -11,7 +11,9 @@ from flask.testing import FlaskClient
 from web import assets
 from web.pages import make_blueprint, not_found_page
 
-PAGES = ["/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/login", "/nowhere"]
+PAGES = [
+    "/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/api", "/login", "/nowhere",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_a_page_is_russian_unless_english_is_asked_for(client: FlaskClient, addr
     assert '<html lang="en"' in english
     assert "Rubrika</title>" in english
     # Examples, and the name of the other language, are Russian in both.
-    shown = re.sub(r'data-\w+="[^"]*"|<a class="language".*?</a>', "", english, flags=re.DOTALL)
+    shown = re.sub(r'data-\w+="[^"]*"|<code.*?</code>|<a class="language".*?</a>', "", english, flags=re.DOTALL)
     assert re.findall(r"[А-Яа-яЁё]+", shown) == []
 
 
@@ -140,11 +142,12 @@ def test_only_files_of_the_page_are_served(client: FlaskClient, name: str) -> No
     assert client.get(f"/assets/x/{name}").status_code == 404
 
 
-def test_the_first_page_is_small(client: FlaskClient) -> None:
+def test_the_page_is_small_even_with_all_that_any_page_loads(client: FlaskClient) -> None:
+    """A first visit may take 350 kB without charts; all files of all pages together take less than half of that."""
     names = ["bootstrap.min.css", *(name for name in assets.load().files if name != "bootstrap.min.css")]
     transferred = sum(len(assets.load().files[name].gzipped) for name in names)
 
-    assert transferred + len(gzip.compress(client.get("/").data)) < 100_000
+    assert transferred + len(gzip.compress(client.get("/").data)) < 160_000
 
 
 def test_an_icon_that_bootstrap_does_not_have_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

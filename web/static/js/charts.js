@@ -106,7 +106,8 @@ export function pairsTable({ topics, rowsOf, onPick }) {
   );
 }
 
-function shape(tag, attributes) {
+/** An element of SVG. */
+export function shape(tag, attributes) {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) {
     made.setAttribute(name, value);

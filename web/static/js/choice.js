@@ -1,4 +1,4 @@
-// What is chosen of a job: which rows, and thresholds of one's own. The address of the page keeps it, so that a link or
+// What is chosen of a job: which rows in which order, and thresholds of one's own. The address of the page keeps it, so that a link or
 // a reload shows the same.
 
 import { keepInAddress } from "./address.js";
@@ -10,6 +10,7 @@ const SETTLE_MS = 350;
 export function makeChoice() {
   const address = new URLSearchParams(window.location.search);
   let filter = Object.fromEntries(NAMES.map((name) => [name, address.get(name)]).filter(([, value]) => value));
+  let order = address.get("sort") ?? "";
   const thresholds = new Map(
     (address.get("thresholds") ?? "")
       .split(",")
@@ -35,7 +36,9 @@ export function makeChoice() {
   const thresholdParams = () =>
     new URLSearchParams(thresholds.size > 0 ? { thresholds: [...thresholds].map(([topic, value]) => `${topic}:${value}`).join(",") } : {});
 
-  const keep = () => keepInAddress([...NAMES, "thresholds"], [...filterParams(), ...thresholdParams()]);
+  const orderParams = () => new URLSearchParams(order ? { sort: order } : {});
+
+  const keep = () => keepInAddress([...NAMES, "sort", "thresholds"], [...filterParams(), ...orderParams(), ...thresholdParams()]);
 
   return {
     onMove: (listener) => onMove.push(listener),
@@ -43,7 +46,9 @@ export function makeChoice() {
     filter: () => ({ ...filter }),
     isFiltered: () => Object.keys(filter).length > 0,
     filterParams,
+    orderParams,
     thresholdParams,
+    order: () => order,
     threshold: (topic) => thresholds.get(topic),
     hasThresholds: () => thresholds.size > 0,
     /** Replaces the filter; what is empty is not asked. */
@@ -51,6 +56,13 @@ export function makeChoice() {
       const kept = Object.fromEntries(Object.entries(next).filter(([, value]) => value));
       if (JSON.stringify(kept) !== JSON.stringify(filter)) {
         filter = kept;
+        changed();
+      }
+    },
+    /** The id of a topic, with a `-` before it for the most probable rows first; empty: as in the file. */
+    setOrder(next) {
+      if (next !== order) {
+        order = next;
         changed();
       }
     },

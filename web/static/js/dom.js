@@ -1,5 +1,7 @@
 // Making elements. Text goes in as text nodes only, so nothing that a post contains is ever read as markup.
 
+import { language } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
@@ -18,6 +20,12 @@ export function el(tag, attributes = {}, ...children) {
   }
   element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
+}
+
+/** Words that others wrote, said to be of the language that their letters are of. */
+export function sentence(text) {
+  const written = /\p{Script=Cyrillic}/u.test(text) ? "ru" : "en";
+  return written === language ? text : el("span", { lang: written }, text);
 }
 
 export function icon(name) {
@@ -61,6 +69,13 @@ export function button(label, listener, kind = "outline-secondary") {
 export function say(element, text) {
   if (element.textContent !== text) {
     element.textContent = text;
+  }
+}
+
+/** Put a box into its place, unless it says there what it says already: that would be spoken again. */
+export function put(place, box) {
+  if (place.textContent !== box.textContent) {
+    place.replaceChildren(box);
   }
 }
 

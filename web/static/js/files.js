@@ -1,7 +1,8 @@
 // Sending a file, and the files so far.
 
-import { NetworkError, api, newKey, page, request } from "./api.js";
-import { button, byId, el, notice, say } from "./dom.js";
+import { makeAgain } from "./again.js";
+import { api, newKey, page, request } from "./api.js";
+import { byId, el, notice, put, say } from "./dom.js";
 import { bytes, duration, progressPercent } from "./format.js";
 import { isOver, jobsTable, setBar } from "./jobs.js";
 import { poll } from "./poll.js";
@@ -20,7 +21,8 @@ const drop = byId("drop");
 let chosen = null; // The file as the browser holds it.
 let key = null; // Names this sending of this file: sent again after a lost answer, it is still one job.
 let sending = null;
-let comeback = null; // Asks whether a server that was gone is there again.
+// A file that met no server is sent as soon as there is one; its key keeps one that had arrived from a second job.
+const again = makeAgain(byId("notice"));
 
 const preview = makePreview();
 
@@ -28,7 +30,7 @@ function choose(files) {
   if (sending || files.length === 0) {
     return;
   }
-  stopWaiting();
+  again.stop();
   byId("notice").replaceChildren(...(files.length > 1 ? [notice("info", t("files.one_at_a_time"))] : []));
   chosen = files[0];
   key = newKey();
@@ -40,7 +42,7 @@ function choose(files) {
 }
 
 function forget() {
-  stopWaiting();
+  again.stop();
   preview.hide();
   chosen = null;
   input.value = "";
@@ -57,7 +59,7 @@ function show(part) {
 }
 
 async function send() {
-  stopWaiting();
+  again.stop();
   preview.hide();
   byId("notice").replaceChildren();
   show("sending");
@@ -86,23 +88,10 @@ async function send() {
       if (error.status !== undefined) {
         key = newKey();
       }
-      byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), send)]));
-      if (error instanceof NetworkError) {
-        sendWhenBack();
-      }
+      again.show(error, send);
     }
     byId("send").focus();
   }
-}
-
-/** The file is sent again by itself as soon as anything answers; its key keeps one that had arrived from a second job. */
-function sendWhenBack() {
-  comeback = poll(() => request(page("/healthz")), { onAnswer: () => send() && false, onError: () => {} });
-}
-
-function stopWaiting() {
-  comeback?.stop();
-  comeback = null;
 }
 
 function showProgress({ sent, total, began }) {
@@ -129,7 +118,7 @@ function followList() {
       showList(items, Boolean(next));
       return items.some((job) => !isOver(job));
     },
-    onError: (error) => byId("list-notice").replaceChildren(problemNotice(error)),
+    onError: (error, { hopeless }) => put(byId("list-notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")])),
   });
 }
 

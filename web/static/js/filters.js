@@ -1,4 +1,4 @@
-// The form that says which rows of a job are shown.
+// The form that says which rows of a job are shown, and in which order.
 
 import { byId, el } from "./dom.js";
 import { t } from "./words.js";
@@ -43,6 +43,7 @@ export function makeFilters(choice) {
     set("filter-min", filter.min_probability ?? "");
     set("filter-max", filter.max_probability ?? "");
     set("filter-status", filter.status ?? "");
+    byId("order").value = choice.order();
     const assigned = (filter.assigned ?? "").split(";");
     for (const box of boxes()) {
       box.checked = assigned.includes(box.value);
@@ -64,6 +65,7 @@ export function makeFilters(choice) {
     }
     read();
   });
+  byId("order").addEventListener("change", () => choice.setOrder(byId("order").value));
   byId("filter-form").addEventListener("submit", (event) => event.preventDefault());
   byId("filter-reset").addEventListener("click", () => {
     choice.setFilter({});
@@ -83,6 +85,13 @@ export function makeFilters(choice) {
       byId("filter-topic").replaceChildren(
         el("option", { value: "" }, t("filter.any_topic")),
         ...topics.map(({ id, name }) => el("option", { value: id }, name)),
+      );
+      byId("order").replaceChildren(
+        el("option", { value: "" }, t("order.file")),
+        ...topics.flatMap(({ id, name }) => [
+          el("option", { value: `-${id}` }, t("order.most", { topic: name })),
+          el("option", { value: id }, t("order.least", { topic: name })),
+        ]),
       );
       byId("filter-assigned-boxes").replaceChildren(
         ...[...topics, { id: NONE, name: t("filter.none_assigned") }].map(({ id, name }) =>

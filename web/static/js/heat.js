@@ -6,6 +6,7 @@ import { excerpt, number, percent } from "./format.js";
 import { t } from "./words.js";
 
 const LINE = 18;
+const WORDS = 52; // The line of words under the picture, which may be two.
 const EXCERPT = 110;
 export const HEAT_ROWS = 200;
 
@@ -86,6 +87,7 @@ export function makeHeat(address, choice) {
         byId("heat-words").textContent = t(choice.isFiltered() ? "heat.chosen_rows" : "heat.first_rows", { n: data.items.length });
       }
     } catch {
+      byId("heat-part").hidden ||= !byId("heat").hasChildNodes();
       // The rows are asked for by the table as well, which says what is wrong.
     }
   }
@@ -95,6 +97,12 @@ export function makeHeat(address, choice) {
     follow(topics, state) {
       const wanted = `${state} ${choice.filterParams()}`;
       if (topics.length > 0 && wanted !== shownFor) {
+        if (shownFor === null) {
+          // Room for the picture, so that what stands below does not jump when it comes.
+          byId("heat-part").hidden = false;
+          byId("heat-words").textContent = "\u00a0";
+          byId("heat").style.minHeight = `${topics.length * LINE + WORDS}px`;
+        }
         shownFor = wanted;
         load(topics);
       }

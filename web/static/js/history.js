@@ -1,11 +1,11 @@
 // What was classified so far: texts or files, newest first, a page more at a time.
 
 import { keepInAddress } from "./address.js";
+import { makeAgain } from "./again.js";
 import { api, page, request, sameServer } from "./api.js";
 import { button, byId, el, notice } from "./dom.js";
 import { excerpt, moment } from "./format.js";
 import { isOver, jobRow, jobsTable, stateBadge } from "./jobs.js";
-import { problemNotice } from "./problems.js";
 import { assignedNames } from "./topics.js";
 import { t } from "./words.js";
 
@@ -21,6 +21,7 @@ const NAMES = ["q", "status", "since", "until"];
 const TYPING_MS = 300;
 const kind = KINDS[byId("view").dataset.show];
 
+const again = makeAgain(byId("notice"));
 let asking = null; // Ends the requests that an older choice was waiting for.
 
 /** What is asked for, as the interface takes it: days are those of whoever looks, the last one included. */
@@ -45,7 +46,7 @@ async function load(address) {
   asking?.abort();
   const mine = new AbortController();
   asking = mine;
-  byId("notice").replaceChildren();
+  again.stop();
   const fresh = byId("list").querySelector("tbody") === null;
   const items = [];
   let next = address;
@@ -67,7 +68,7 @@ async function load(address) {
     }
   } catch (error) {
     if (!mine.signal.aborted) {
-      byId("notice").replaceChildren(problemNotice(error, [button(t("retry"), () => load(address))]));
+      again.show(error, () => load(address));
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import { api, newKey, page, readiness, request } from "./api.js";
 import { makeChoice } from "./choice.js";
-import { byId, el, notice, say, setTitle } from "./dom.js";
+import { byId, el, notice, put, say, setTitle } from "./dom.js";
 import { makeDownloads } from "./downloads.js";
 import { makeFilters } from "./filters.js";
 import { workerNotice } from "./follow.js";
@@ -26,7 +26,7 @@ const choice = makeChoice();
 const filters = makeFilters(choice);
 const rows = makeRows(`${address}/results`, choice);
 const heat = makeHeat(address, choice);
-const summary = makeSummary(address, choice, { onData: showSummary });
+const summary = makeSummary(address, choice, { onData: showSummary, onSettled: showRows });
 makeDownloads(address, choice);
 
 let known = null; // The job as last heard of.
@@ -40,11 +40,16 @@ function showJob(job) {
   known = job;
   byId("notice").replaceChildren();
   byId("job").hidden = false;
-  byId("rows").hidden = false;
+  if (isOver(job) && doneRows(job) === 0) {
+    showRows();
+  }
   byId("heading").textContent = jobName(job);
   if (before?.status !== job.status) {
     byId("state").replaceChildren(stateBadge(job.status));
     say(byId("status"), t("job.state_is", { state: t(`state.${job.status}`) }));
+  } else if (!isOver(job) && quarter(job) > quarter(before)) {
+    // Those who hear the page are told of each quarter; every row would be too much.
+    say(byId("status"), progressLine(job));
   }
   setBar(byId("bar"), job.progress, job.rows.total > 0 ? job.rows.failed / job.rows.total : 0);
   byId("bar").classList.toggle("active", job.status === "running");
@@ -63,6 +68,13 @@ function showJob(job) {
     }
   }
 }
+
+/** The rows stand below the charts, and come after them: else they would be pushed down as soon as there are charts. */
+function showRows() {
+  byId("rows").hidden = false;
+}
+
+const quarter = (job) => Math.floor(job.progress * 4);
 
 function progressLine(job) {
   const parts = [progressWords(job)];
@@ -118,7 +130,8 @@ async function watchForWorker(job, before) {
   if (performance.now() - idleSince > 4000) {
     try {
       const { checks } = await readiness();
-      byId("worker-notice").replaceChildren(...workerNotice(checks));
+      const [box] = workerNotice(checks);
+      box ? put(byId("worker-notice"), box) : byId("worker-notice").replaceChildren();
     } catch {
       // The polling itself says when the server is gone.
     }
@@ -132,9 +145,9 @@ function showTrouble(error, { hopeless }) {
     byId("notice").replaceChildren(notice("warning", t("job.missing"), [t("job.missing_words")]));
     setTitle(t("job.missing"));
   } else if (hopeless || known === null) {
-    byId("notice").replaceChildren(problemNotice(error));
+    put(byId("notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")]));
   } else {
-    byId("notice").replaceChildren(notice("warning", t("job.lost"), [t("job.lost_words")]));
+    put(byId("notice"), notice("warning", t("job.lost"), [t("job.lost_words")]));
   }
 }
 

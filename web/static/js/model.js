@@ -1,124 +1,112 @@
-// The active model: its topics with thresholds, and the facts of its card, whatever they are.
+// The active model: what it reaches, its topics, how far its probabilities can be believed; and the service that runs it.
 
-import { api, readiness, request } from "./api.js";
-import { byId, el, notice } from "./dom.js";
-import { duration, measure, number, percent } from "./format.js";
-import { workerNotice } from "./follow.js";
-import { problemNotice } from "./problems.js";
-import { bars, topicName } from "./topics.js";
-import { t, tOr } from "./words.js";
+import { makeAgain } from "./again.js";
+import { api, request } from "./api.js";
+import { cardView, factName, facts, isObject, plainValue, tableOf } from "./card.js";
+import { button, byId, el, notice, sentence } from "./dom.js";
+import { percent } from "./format.js";
+import { numbersTable, reliabilityPlot } from "./plots.js";
+import { followService } from "./service.js";
+import { topicName } from "./topics.js";
+import { t } from "./words.js";
 
-const SHARES = /(^|_)(f1|precision|recall|accuracy|auc|ap|share|ece)(_|$)/;
+// Parts of the card that have a place of their own on the page.
+const PLACED = new Set(["limits", "reliability", "per_topic", "base"]);
+const FIGURES = ["micro_f1", "macro_f1", "mean_average_precision", "first_choice_right", "subset_accuracy", "calibration_error", "brier"];
+const MEASURES = ["precision", "recall", "f1"];
 
-function facts(pairs) {
-  return el("dl", { class: "facts" }, pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
-}
-
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-const isPlain = (value) => value === null || typeof value !== "object";
-const factName = (key) => tOr(`card.${key}`, key.replaceAll("_", " "));
-
-function plainValue(key, value) {
-  if (value === null) {
-    return "–";
-  }
-  if (typeof value === "boolean") {
-    return t(value ? "yes" : "no");
-  }
-  if (typeof value === "number") {
-    return SHARES.test(key) && value >= 0 && value <= 1 ? percent(value) : Number.isInteger(value) ? number(value) : measure(value);
-  }
-  return String(value);
-}
-
-/** A card is JSON without a fixed shape: scalars become facts, objects of like objects a table, the rest sections. */
-function cardView(card, names, level = 3) {
-  const plain = [];
-  const sections = [];
-  for (const [key, value] of Object.entries(card)) {
-    if (isPlain(value)) {
-      plain.push([factName(key), plainValue(key, value)]);
-    } else if (Array.isArray(value) && value.every(isPlain)) {
-      const items = value.map((item) => names.get(item) ?? plainValue(key, item));
-      const sentences = items.some((item) => item.length > 40);
-      plain.push([factName(key), sentences ? el("ul", {}, items.map((item) => el("li", {}, item))) : items.join(", ")]);
-    } else {
-      const inner = Array.isArray(value) ? Object.fromEntries(value.map((item, index) => [index + 1, item])) : value;
-      const body = asTable(inner, names) ?? cardView(isObject(inner) ? inner : {}, names, Math.min(level + 1, 6));
-      sections.push(el("section", {}, el(`h${level}`, { class: "small-heading" }, names.get(key) ?? factName(key)), body));
-    }
-  }
-  return el("div", { class: "card-facts" }, plain.length > 0 && facts(plain), sections);
-}
-
-function asTable(object, names) {
-  const rows = Object.entries(object);
-  const alike = rows.length > 1 && rows.every(([, row]) => isObject(row) && Object.values(row).every(isPlain));
-  if (!alike) {
-    return null;
-  }
-  const columns = [...new Set(rows.flatMap(([, row]) => Object.keys(row)))];
-  const head = el("tr", {}, el("td", {}), columns.map((column) => el("th", { scope: "col", class: "cell-number" }, factName(column))));
-  const body = rows.map(([key, row]) =>
-    el(
-      "tr",
-      {},
-      el("th", { scope: "row" }, names.get(key) ?? factName(key)),
-      columns.map((column) => el("td", { class: "cell-number" }, column in row ? plainValue(column, row[column]) : "–")),
-    ),
-  );
-  return el(
-    "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": t("model.table") },
-    el("table", { class: "table card-table" }, el("thead", {}, head), el("tbody", {}, body)),
-  );
-}
+const again = makeAgain(byId("notice"));
 
 function showModel(model) {
-  const names = new Map(model.topics.map((topic) => [topic.topic ?? topic.id, topicName(topic)]));
+  const topics = model.topics.map((topic) => ({ ...topic, id: topic.topic ?? topic.id, name: topicName(topic) }));
+  const card = isObject(model.card) ? model.card : {};
   byId("facts").replaceChildren(
     facts([
-      [t("model.name"), model.name],
-      [t("model.version"), model.version],
+      [t("model.name"), `${model.name}, ${t("model.version_is", { version: model.version })}`],
+      ...(card.base ? [[factName("base"), sentence(String(card.base))]] : []),
       ["SHA-256", el("code", { class: "digest" }, model.sha256)],
     ]),
   );
-  byId("topics").replaceChildren(bars(model.topics.map((topic) => ({ ...topic, topic: topic.topic ?? topic.id }))));
-  byId("topics").classList.add("thresholds-only");
-  byId("topics-pane").hidden = false;
-  if (isObject(model.card) && Object.keys(model.card).length > 0) {
-    byId("card").replaceChildren(cardView(model.card, names));
+  showFigures(card.validation?.figures);
+  showTopics(topics, isObject(card.per_topic) ? card.per_topic : {});
+  showReliability(topics, card.reliability);
+  if (Array.isArray(card.limits) && card.limits.length > 0) {
+    byId("limits").replaceChildren(el("ul", { class: "limits" }, card.limits.map((limit) => el("li", {}, sentence(String(limit))))));
+    byId("limits-pane").hidden = false;
+  }
+  const rest = Object.fromEntries(Object.entries(card).filter(([key]) => !PLACED.has(key)));
+  if (isObject(rest.validation)) {
+    rest.validation = { ...rest.validation };
+    delete rest.validation.figures;
+  }
+  if (Object.keys(rest).length > 0) {
+    byId("card").replaceChildren(cardView(byId("card-heading").textContent, rest, new Map(topics.map(({ id, name }) => [id, name]))));
     byId("card-pane").hidden = false;
   }
 }
 
-async function showService() {
-  const { checks } = await readiness();
-  const lines = Object.entries(checks)
-    .filter(([name]) => name !== "queue")
-    .map(([name, check]) => [tOr(`service.${name}`, name), t(check.ok ? "service.ok" : "service.down")]);
-  if (checks.worker?.alive !== undefined) {
-    lines.push([t("service.alive"), number(checks.worker.alive)]);
-  }
-  const oldest = checks.queue?.oldest_waiting_seconds;
-  lines.push([t("service.oldest"), typeof oldest === "number" ? duration(oldest) : t("service.nothing_waits")]);
-  byId("service").replaceChildren(...workerNotice(checks), facts(lines));
-  byId("service-pane").hidden = false;
+const place = (figure) => (FIGURES.includes(figure) ? FIGURES.indexOf(figure) : FIGURES.length);
+
+/** The figures of the validation posts, each with how much it varies. */
+function showFigures(figures) {
+  const known = Object.entries(isObject(figures) ? figures : {})
+    .filter(([, figure]) => typeof figure?.mean === "number")
+    .sort(([a], [b]) => place(a) - place(b));
+  byId("figures").replaceChildren(
+    ...known.map(([key, { mean, spread }]) =>
+      el(
+        "div",
+        { "data-figure": key },
+        el("dt", {}, factName(key)),
+        el("dd", {}, plainValue(key, mean), typeof spread === "number" && el("span", { class: "hint inline" }, `± ${plainValue(key, spread)}`)),
+      ),
+    ),
+  );
+  byId("figures").hidden = byId("figures-words").hidden = known.length === 0;
+}
+
+/** A row for each topic: its threshold, and what the model reaches at it as far as the card tells. */
+function showTopics(topics, measured) {
+  const measures = MEASURES.filter((name) => topics.some(({ id }) => typeof measured[id]?.[name] === "number"));
+  const cell = (value) => (typeof value === "number" ? percent(value) : "–");
+  byId("topics").replaceChildren(
+    tableOf(
+      byId("topics-heading").textContent,
+      [t("compare.topic"), factName("threshold"), ...measures.map(factName)],
+      topics.map(({ id, name, threshold }) => [name, percent(threshold), ...measures.map((measure) => cell(measured[id]?.[measure]))]),
+    ),
+    ...(typeof measured.method === "string" ? [el("p", { class: "hint" }, sentence(measured.method))] : []),
+  );
+  byId("topics-pane").hidden = false;
+}
+
+function showReliability(topics, reliability) {
+  const told = topics.map((topic) => ({ ...topic, bins: reliability?.topics?.[topic.id] })).filter(({ bins }) => Array.isArray(bins) && bins.length > 0);
+  byId("plots").replaceChildren(...told.map(reliabilityPlot));
+  byId("plot-numbers").replaceChildren(
+    ...(reliability?.method ? [el("p", {}, sentence(String(reliability.method)))] : []),
+    ...told.map(numbersTable),
+  );
+  byId("reliability-pane").hidden = told.length === 0;
 }
 
 async function open() {
+  again.stop();
   try {
     const { data } = await request(api("/models"));
+    byId("notice").replaceChildren();
     const model = data.items.find((item) => item.active);
     if (model) {
       showModel(model);
     } else {
-      byId("notice").replaceChildren(notice("warning", t("model.missing"), [t("model.missing_words")]));
+      byId("notice").replaceChildren(notice("warning", t("model.missing"), [t("model.missing_words")], [button(t("retry"), open)]));
     }
-    await showService();
   } catch (error) {
-    byId("notice").replaceChildren(problemNotice(error));
+    again.show(error, open);
   }
+  // What the service does is known sooner, and would be pushed down.
+  byId("service-pane").hidden = false;
 }
 
 open();
+followService();

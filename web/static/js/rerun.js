@@ -59,7 +59,7 @@ function comparison(data) {
     el("p", {}, t("compare.words", { first: data.first.model, second: data.second.model, n: data.rows.compared, same: data.agreement === null ? "–" : percent(data.agreement) })),
     el(
       "div",
-      { class: "table-scroll", tabindex: "0", role: "region", "aria-labelledby": "compare-heading" },
+      { class: "table-scroll", tabindex: "0", role: "region", "aria-label": `${t("compare.topic")}: ${t("model.table")}` },
       el(
         "table",
         { class: "table card-table" },

@@ -1,18 +1,20 @@
 // The permanent page of one text.
 
+import { makeAgain } from "./again.js";
 import { api, request } from "./api.js";
 import { copyButton } from "./copy.js";
 import { byId, el, notice, say } from "./dom.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { moment } from "./format.js";
 import { judgement } from "./judge.js";
-import { problemNotice, rowProblem } from "./problems.js";
+import { rowProblem } from "./problems.js";
 import { resultView } from "./topics.js";
 import { whyButton } from "./why.js";
 import { t } from "./words.js";
 
 const FIELDS = ["doc_text", "image2text", "speech2text"];
 const id = byId("view").dataset.id;
+const again = makeAgain(byId("notice"));
 
 function showPost(resource) {
   const parts = FIELDS.filter((name) => resource[name]).map((name) => [
@@ -52,6 +54,7 @@ function showOutcome(resource) {
 }
 
 async function open() {
+  again.stop();
   const status = byId("status");
   let endWaiting = () => {};
   try {
@@ -64,13 +67,16 @@ async function open() {
     }
     endWaiting();
     say(status, "");
+    byId("notice").replaceChildren();
     showOutcome(data);
   } catch (error) {
     endWaiting();
     say(status, "");
-    byId("notice").replaceChildren(
-      error.status === 404 ? notice("warning", t("result.missing"), [t("result.missing_words")]) : problemNotice(error),
-    );
+    if (error.status === 404) {
+      byId("notice").replaceChildren(notice("warning", t("result.missing"), [t("result.missing_words")]));
+    } else {
+      again.show(error, open);
+    }
   }
 }
 

@@ -1,10 +1,11 @@
 // The rows of a job, a page at a time: texts that open, a column per topic, failed rows with their reason.
 
+import { makeAgain } from "./again.js";
 import { api, request, sameServer } from "./api.js";
 import { button, byId, el, icon } from "./dom.js";
 import { excerpt, number, percent } from "./format.js";
 import { doneRows, isOver } from "./jobs.js";
-import { problemNotice, rowProblem } from "./problems.js";
+import { rowProblem } from "./problems.js";
 import { topicName } from "./topics.js";
 import { t } from "./words.js";
 
@@ -16,7 +17,7 @@ const FIELDS = ["doc_text", "image2text", "speech2text"];
 
 /** Takes over the elements of the page that show rows; follow() tells it how the job is getting on. */
 export function makeRows(address, choice) {
-  const first = () => `${address}?${new URLSearchParams([["limit", String(PAGE_ROWS)], ...choice.filterParams(), ...choice.thresholdParams()])}`;
+  const first = () => `${address}?${new URLSearchParams([["limit", String(PAGE_ROWS)], ...choice.filterParams(), ...choice.orderParams(), ...choice.thresholdParams()])}`;
   let pages = [first()]; // Addresses of the pages up to the one after that which is shown.
   let at = 0;
   let shown = null;
@@ -27,12 +28,14 @@ export function makeRows(address, choice) {
   let stale = false;
   let names = null; // Topics by id, as the active model names them.
   let failed = false;
+  const again = makeAgain(byId("rows-notice"));
 
   async function load(index, { quietly = false } = {}) {
     if (quietly && loading) {
       return;
     }
     loading?.abort();
+    again.stop();
     const mine = new AbortController();
     loading = mine;
     const began = performance.now();
@@ -53,7 +56,7 @@ export function makeRows(address, choice) {
       }
       failed = true;
       if (!quietly) {
-        byId("rows-notice").replaceChildren(problemNotice(error, [button(t("retry"), () => load(index))]));
+        again.show(error, () => load(index));
       }
     }
     tookMs = performance.now() - began;
@@ -84,14 +87,17 @@ export function makeRows(address, choice) {
     }
     const open = new Set([...document.querySelectorAll("#table details[open]")].map((details) => details.dataset.row));
     shown = items;
-    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
+    const focused = focusIn(byId("table"));
+    byId("table").replaceChildren(items.length > 0 ? table(items, names ?? new Map(), open, choice) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
+    focused?.()?.focus({ preventScroll: true });
     byId("pager-words").textContent = "";
     const single = at === 0 && pages.length === 1;
     byId("pager").hidden = single;
     byId("earlier").disabled = at === 0;
     byId("later").disabled = pages.length <= at + 1;
     if (items.length > 0) {
-      byId("pager-words").textContent = t("rows.range", { from: items[0].row, to: items[items.length - 1].row });
+      const range = { from: items[0].row, to: items[items.length - 1].row };
+      byId("pager-words").textContent = choice.order() ? t("rows.page", { n: at + 1 }) : t("rows.range", range);
     }
     if (!quietly && at > 0) {
       byId("rows").scrollIntoView({ block: "start" });
@@ -125,6 +131,18 @@ export function makeRows(address, choice) {
   };
 }
 
+/** Finds, in a table made anew, what had the focus in the one before; nothing when the focus was elsewhere. */
+function focusIn(place) {
+  const had = document.activeElement;
+  if (!place.contains(had)) {
+    return null;
+  }
+  const [name, value] = had.dataset.order ? ["order", had.dataset.order] : ["row", had.closest("details")?.dataset.row];
+  const same = (element) => element.dataset[name] === value;
+  const wanted = { order: "[data-order]", row: "details" }[name];
+  return () => [...place.querySelectorAll(wanted)].filter(same).map((found) => found.querySelector("summary") ?? found)[0];
+}
+
 function withLimit(address, limit) {
   const url = new URL(address, window.location.href);
   url.searchParams.set("limit", String(limit));
@@ -137,7 +155,7 @@ async function topicNames() {
   return status === 404 ? null : new Map(data.items.map((topic) => [topic.id, topicName(topic)]));
 }
 
-function table(items, names, open) {
+function table(items, names, open, choice) {
   // The topics are those of the results, whichever model made them; names are known for the active one's.
   const found = Object.keys(items.find((row) => row.probabilities)?.probabilities ?? {});
   const known = [...names.keys()];
@@ -145,7 +163,7 @@ function table(items, names, open) {
   const heads = [
     el("th", { scope: "col", class: "cell-row" }, t("rows.row")),
     el("th", { scope: "col" }, t("rows.text")),
-    topics.map((id) => el("th", { scope: "col", class: "cell-topic" }, names.get(id) ?? id)),
+    topics.map((id) => orderHead(id, names.get(id) ?? id, choice)),
     topics.length === 0 && el("th", { scope: "col" }, t("rows.state")),
   ];
   return el(
@@ -156,6 +174,22 @@ function table(items, names, open) {
       { class: "table list-table rows-table" },
       el("thead", {}, el("tr", {}, heads)),
       el("tbody", {}, items.map((row) => rowView(row, topics, names, open))),
+    ),
+  );
+}
+
+/** The head of a topic: pressed it sorts by the topic, the most probable rows first, then the least, then not at all. */
+function orderHead(id, name, choice) {
+  const order = choice.order();
+  const [sorted, next] = { [`-${id}`]: ["descending", id], [id]: ["ascending", ""] }[order] ?? [null, `-${id}`];
+  return el(
+    "th",
+    { scope: "col", class: "cell-topic", "aria-sort": sorted },
+    el(
+      "button",
+      { type: "button", class: "order-head", "data-order": id, on: { click: () => choice.setOrder(next) } },
+      name,
+      sorted && icon(sorted === "ascending" ? "caret-up-fill" : "caret-down-fill"),
     ),
   );
 }

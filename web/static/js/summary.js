@@ -1,19 +1,19 @@
 // A job as a whole: shares of topics, a histogram and a threshold to move for each, topics that go together, failures.
 
+import { makeAgain } from "./again.js";
 import { api, request } from "./api.js";
 import { countAbove, histogramChart, pairsTable, sharesChart } from "./charts.js";
-import { button, byId, el } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { list, number, percent } from "./format.js";
 import { doneRows, isOver } from "./jobs.js";
-import { problemNotice } from "./problems.js";
 import { topicName } from "./topics.js";
 import { t, tOr } from "./words.js";
 
 const REFRESH_MS = 3000;
 const STEP = 0.01;
 
-/** Takes over the section of the charts. `onData(summary, topics)` hears each summary. */
-export function makeSummary(address, choice, { onData }) {
+/** Takes over the section of the charts. `onData(summary, topics)` hears each summary, `onSettled` each end of asking. */
+export function makeSummary(address, choice, { onData, onSettled }) {
   let model = null; // {label, topics: [{id, name, threshold}]}
   let data = null; // The last summary, and the thresholds with which it was counted.
   let countedFor = null;
@@ -22,12 +22,14 @@ export function makeSummary(address, choice, { onData }) {
   let tookMs = 0;
   let askedAt = -Infinity;
   let job = null;
+  const again = makeAgain(byId("summary-notice"));
 
   const isExact = () => countedFor === String(choice.thresholdParams());
   const thresholdOf = (topic) => choice.threshold(topic.id) ?? topic.threshold;
 
   async function load() {
     asking?.abort();
+    again.stop();
     const mine = new AbortController();
     asking = mine;
     askedAt = performance.now();
@@ -47,9 +49,12 @@ export function makeSummary(address, choice, { onData }) {
       onData(data, model?.topics ?? []);
     } catch (error) {
       if (!mine.signal.aborted) {
-        byId("summary-notice").replaceChildren(problemNotice(error, [button(t("retry"), load)]));
+        again.show(error, load);
         byId("summary").hidden = false;
       }
+    }
+    if (!mine.signal.aborted) {
+      onSettled();
     }
   }
 

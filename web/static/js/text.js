@@ -1,11 +1,12 @@
 // The first page: one text in, its topics out.
 
+import { makeAgain } from "./again.js";
 import { NetworkError, api, newKey, request } from "./api.js";
 import { copyButton } from "./copy.js";
 import { button, byId, el, notice, say } from "./dom.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { judgement } from "./judge.js";
-import { problemNotice, rowProblem } from "./problems.js";
+import { rowProblem } from "./problems.js";
 import { bars, resultView, verdict } from "./topics.js";
 import { whyButton } from "./why.js";
 import { t } from "./words.js";
@@ -19,6 +20,7 @@ const form = byId("form");
 const status = byId("status");
 const noticePlace = byId("notice");
 const resultPlace = byId("result");
+const again = makeAgain(noticePlace);
 
 let topics = []; // Of the active model, to show empty bars.
 let attempt = null; // The request under way: {body, controller}.
@@ -96,7 +98,10 @@ async function send() {
     }
     if (attempt === mine) {
       endWaiting();
-      showError(problemNotice(error, [button(t("retry"), send)]));
+      showEmpty();
+      say(status, "");
+      // Sent by itself when the server is back, unless somebody has gone on writing meanwhile.
+      again.show(error, () => JSON.stringify(readPost()) === body && send(), send);
     }
   } finally {
     endWaiting();
@@ -125,6 +130,7 @@ async function classify(post, signal) {
 }
 
 function begin() {
+  again.stop();
   form.setAttribute("aria-busy", "true");
   resultPlace.classList.add("pending");
   noticePlace.replaceChildren();
@@ -172,15 +178,17 @@ async function loadTopics() {
     }
   } catch (error) {
     if (!attempt && !resultPlace.hasChildNodes()) {
-      const noModel = error.status === 404;
-      noticePlace.replaceChildren(
-        noModel ? notice("warning", t("model.missing"), [t("model.missing_words")]) : problemNotice(error, [button(t("retry"), retryTopics)]),
-      );
+      if (error.status === 404) {
+        noticePlace.replaceChildren(notice("warning", t("model.missing"), [t("model.missing_words")]));
+      } else {
+        again.show(error, retryTopics);
+      }
     }
   }
 }
 
 function retryTopics() {
+  again.stop();
   noticePlace.replaceChildren();
   loadTopics();
 }

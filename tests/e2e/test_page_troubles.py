@@ -1,0 +1,180 @@
+"""What the page does when the service is gone, refuses or has nobody to compute, and how it finds back by itself."""
+
+import os
+import signal
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import Watch, choose, csv, send_file
+from tests.e2e.service import V1, Service
+from tests.e2e.walk import answering
+from tests.support import wait_until
+
+
+def gone(service: Service) -> None:
+    """The API is killed; whoever asks finds nobody."""
+    os.killpg(service.processes[0].pid, signal.SIGKILL)
+    wait_until(lambda: service.get("/healthz").status == 0, what="the API to be gone")
+
+
+def forgive_broken_connections(watch: Watch) -> None:
+    watch.complaints = [text for text in watch.complaints if "ERR_" not in text]
+
+
+def test_pages_without_a_server_say_so_and_fill_when_there_is_one_again(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    job = service.wait_finished(service.upload(csv("пост", "второй"), filename="january.csv"))
+    assert service.classify({"text": "пост"}, wait=20).status == 200
+    [text] = service.get(f"{V1}/classifications").json["items"]
+    for address, what in (
+        ("/", ".bar"),
+        (f"/texts/{text['id']}", ".bar"),
+        ("/history?show=files", "[data-job]"),
+        (f"/jobs/{job['id']}", "#table summary"),
+        ("/model", "#topics tbody tr"),
+        ("/api", "#operations li"),
+    ):
+        # The page itself has come, and then the server goes.
+        page.route(f"**{V1}/**", lambda route: route.abort())
+        page.route("**/readyz", lambda route: route.abort())
+        page.route("**/openapi.json", lambda route: route.abort())
+        page.goto(address)
+        expect(page.locator(".notice-title").first).to_have_text("Сервер не отвечает")
+        expect(page.locator(".notice").first).to_contain_text("Пробуем связаться снова сами")
+        page.unroute_all()
+        expect(page.locator(what).first).to_be_visible(timeout=60_000)
+        expect(page.locator(".alert-danger")).to_have_count(0, timeout=60_000)
+    forgive_broken_connections(watch)
+    watch.assert_clean()
+
+
+def test_a_job_keeps_what_it_showed_while_the_server_is_gone(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all(FAKE_SECONDS="0.05")
+    send_file(page, csv(*(f"пост {number}" for number in range(400))))
+    expect(page.locator("#table tbody tr")).to_have_count(50)
+    wait_until(lambda: page.locator("[data-fact=succeeded] dd").inner_text() not in {"", "0"}, 30, what="some results")
+    gone(service)
+    expect(page.locator("#notice .notice-title")).to_have_text("Нет связи с сервером", timeout=60_000)
+    expect(page.locator("#notice")).to_contain_text("Показано то, что было известно.")
+    expect(page.locator("#table tbody tr")).to_have_count(50)
+    service.start("api")
+    expect(page.locator("#state")).to_have_text("Готово", timeout=90_000)
+    expect(page.locator("#notice")).to_be_empty()
+    forgive_broken_connections(watch)
+    watch.assert_clean()
+
+
+def test_a_history_that_cannot_be_read_now_comes_when_the_database_does(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    assert service.classify({"text": "пост"}, wait=20).status == 200
+    away = {"code": "unavailable", "detail": "The database cannot be reached."}
+    checks = '{"status": "not_ready", "checks": {"postgres": {"ok": false}}}'
+    page.route(f"**{V1}/classifications?**", answering(503, away))
+    page.route("**/readyz", lambda route: route.fulfill(status=503, body=checks))
+    page.goto("/history")
+    expect(page.locator(".notice-title")).to_have_text("Сервис временно недоступен")
+    expect(page.locator(".notice")).to_contain_text("Всё принятое сохранено.")
+    expect(page.locator(".notice [lang=en]")).to_have_text("The database cannot be reached.")
+    page.unroute(f"**{V1}/classifications?**")
+    with page.expect_response("**/readyz"):  # Asked twice at least: as long as the database is away the page waits.
+        pass
+    expect(page.locator(".notice-title")).to_have_text("Сервис временно недоступен")
+    page.unroute("**/readyz")
+    expect(page.locator("[data-text]")).to_have_count(1, timeout=60_000)
+    watch.assert_clean(503)
+
+
+def test_a_file_that_waits_for_a_worker_says_so_and_what_to_do(service: Service, page: Page, watch: Watch) -> None:
+    service.start("api")
+    service.start("sweeper")
+    wait_until(lambda: service.get("/healthz").status == 200, 60, what="the API")
+    send_file(page, csv("пост"))
+    expect(page.locator("#state")).to_have_text("В очереди")
+    expect(page.locator("#worker-notice .notice-title")).to_have_text(
+        "Сейчас не работает ни один обработчик", timeout=30_000
+    )
+    expect(page.locator("#worker-notice")).to_contain_text("rubrika worker")
+    expect(page.locator("#worker-notice")).to_have_attribute("aria-live", "polite")
+    service.start("fake")
+    expect(page.locator("#state")).to_have_text("Готово", timeout=60_000)
+    expect(page.locator("#worker-notice")).to_be_empty()
+    watch.assert_clean(404, 503)
+
+
+def test_a_file_that_is_too_large_or_has_too_many_rows_is_refused_in_words_that_help(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all(RUBRIKA_MAX_BODY_BYTES="200000", RUBRIKA_MAX_ROWS="100")
+    choose(page, csv(*(f"пост {number}" for number in range(101))))
+    page.get_by_label("Название").fill("Большой")
+    page.get_by_role("button", name="Отправить").click()
+    expect(page.locator("#notice .notice-title")).to_have_text("Слишком большой размер")
+    expect(page.locator("#notice")).to_contain_text("В файле слишком много строк. Разделите его на части.")
+    expect(page.get_by_label("Название")).to_have_value("Большой")
+
+    choose(page, csv(*["длинный пост " * 100] * 90))
+    page.get_by_role("button", name="Отправить").click()
+    expect(page.locator("#notice .notice-title")).to_have_text("Слишком большой размер")
+    expect(page.locator("#notice")).to_contain_text("Файл больше, чем принимает сервер.")
+    assert service.get(f"{V1}/jobs").json["items"] == []
+    watch.assert_clean(413)
+
+
+def test_what_a_key_may_not_do_is_said_with_what_to_do_about_it(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    for status, title, words in (
+        (401, "Нужен ключ доступа", "попросите ключ у того, кто ведёт этот сервис"),
+        (403, "Доступ закрыт", "Попросите доступ у того, кто ведёт сервис."),
+        (429, "Слишком много запросов", "Повторите через 7 секунд."),
+    ):
+        problem = {"code": "no", "detail": "Why."}
+        page.route(f"**{V1}/jobs/preview", answering(status, problem, {"Retry-After": "7"}))
+        choose(page, csv("пост"))
+        expect(page.locator("#preview-notice .notice-title")).to_have_text(title)
+        expect(page.locator("#preview-notice")).to_contain_text(words)
+        expect(page.locator("#preview-notice")).not_to_contain_text("Пробуем связаться")
+        page.unroute_all()
+    watch.assert_clean(401, 403, 429)
+
+
+def test_a_hidden_page_asks_rarely_and_at_once_when_it_is_looked_at(service: Service, page: Page, watch: Watch) -> None:
+    service.start("api", RUBRIKA_MAX_STREAMS="0")
+    wait_until(lambda: service.get("/healthz").status == 200, 60, what="the API")
+    job = service.upload(csv("пост"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()
+    page.goto(f"/jobs/{job['id']}")
+    expect(page.locator("#state")).to_have_text("В очереди")
+    address = service.url + job["links"]["self"]
+
+    def hide(hidden: bool) -> None:
+        page.evaluate(
+            """hidden => {
+                Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            hidden,
+        )
+
+    def answered_within(seconds: int) -> int:
+        """How often the job is asked for while the clock of the page goes on so far."""
+        before = asked.count(address)
+        for _ in range(seconds):
+            page.clock.run_for(1000)
+            page.wait_for_load_state("networkidle")
+        return asked.count(address) - before
+
+    assert answered_within(20) >= 4
+    hide(True)
+    page.wait_for_load_state("networkidle")
+    assert 1 <= answered_within(45) <= 4
+    before = asked.count(address)
+    hide(False)
+    page.clock.run_for(100)
+    wait_until(lambda: asked.count(address) > before, what="the page to ask as soon as it is looked at")
+    watch.assert_clean(404, 503)
