@@ -50,7 +50,7 @@ BAD = [
     ("RUBRIKA_MAX_TEXT_CHARS", "0"),
     ("RUBRIKA_MAX_ITEMS", "0"),
 ]
-ANY_TEXT = {"REDIS_URL", "RUBRIKA_HOST", "RUBRIKA_DATA_DIR", "RUBRIKA_MODEL"}
+ANY_TEXT = {"REDIS_URL", "RUBRIKA_HOST", "RUBRIKA_URL", "RUBRIKA_KEY", "RUBRIKA_DATA_DIR", "RUBRIKA_MODEL"}
 """Whether these can be used is found out by whoever connects, listens or opens."""
 
 
