@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from cli.classify_command import classify
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
@@ -113,6 +114,7 @@ main.add_command(data)
 main.add_command(compare)
 main.add_command(tune)
 main.add_command(predict)
+main.add_command(classify)
 main.add_command(explain)
 main.add_command(models)
 for command in MODEL_COMMANDS:
