@@ -132,4 +132,6 @@ def _finished(document: dict[str, object]) -> dict[str, object]:
     components = document.setdefault("components", {})
     assert isinstance(components, dict)  # noqa: S101
     components.setdefault("schemas", {}).update(parts)
+    # What there is none of is left out: `null` is not allowed in its place.
+    document["components"] = {name: part for name, part in components.items() if part is not None}
     return document

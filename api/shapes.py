@@ -1,11 +1,33 @@
 """The bodies, parameters and answers of the interface as pydantic models; the OpenAPI document is made of them."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from jobs.states import JobState
 
 CUSTOM_ID_CHARS = 200
+
+
+def _written_out(value: object) -> object:
+    """Pydantic would take a bare number for seconds since 1970, which nobody means."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
+        raise ValueError("a date, or a time as RFC 3339")
+    return value
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_written_out),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
+]
+
+# What the code checks with a sentence of its own, said to who reads the document as well.
+_WORDS = {"pattern": r"^[^\u0000]*$"}
+_STATUS = "|".join(JobState)
+_STATUSES = {"pattern": rf"^({_STATUS})?( *, *({_STATUS}))*$"}
 
 
 class Strict(BaseModel):
@@ -77,9 +99,14 @@ class PeriodQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    q: str | None = Field(None, max_length=200, description="words that all stand in the texts, `custom_id`, or name")
-    since: datetime | None = Field(None, description="accepted at this time or later: a date or RFC 3339; UTC")
-    until: datetime | None = Field(None, description="accepted before this time")
+    q: str | None = Field(
+        None,
+        max_length=200,
+        description="words that all stand in the texts, `custom_id`, or name",
+        json_schema_extra=_WORDS,
+    )
+    since: Moment | None = Field(None, description="accepted at this time or later: a date or RFC 3339; UTC")
+    until: Moment | None = Field(None, description="accepted before this time")
 
 
 class TextsFilter(PeriodQuery):
@@ -95,7 +122,9 @@ class TextsQuery(TextsFilter, PageQuery):
 class JobsFilter(PeriodQuery):
     """Which files are asked for."""
 
-    status: str | None = Field(None, max_length=200, description="one status, or several joined by commas")
+    status: str | None = Field(
+        None, max_length=200, description="one status, or several joined by commas", json_schema_extra=_STATUSES
+    )
 
 
 class JobsQuery(JobsFilter, PageQuery):
@@ -137,7 +166,12 @@ class RowsQuery(ThresholdsQuery):
         max_length=2000,
         description="assigned all of these, joined by `;` (other topics may be there as well); `none`: no topic at all",
     )
-    q: str | None = Field(None, max_length=200, description="words that all stand in the texts or in `custom_id`")
+    q: str | None = Field(
+        None,
+        max_length=200,
+        description="words that all stand in the texts or in `custom_id`",
+        json_schema_extra=_WORDS,
+    )
     status: Literal["succeeded", "failed", "queued"] | None = Field(None, description="queued: nothing recorded yet")
 
 
