@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from api import problems
 from api.body import StrictRequest
 from api.context import Context
+from api.described import describe
 from api.problems import Problem, ProblemError
 from api.resources import (
     classifications,
@@ -132,6 +133,9 @@ def _finished(document: dict[str, object]) -> dict[str, object]:
     components = document.setdefault("components", {})
     assert isinstance(components, dict)  # noqa: S101
     components.setdefault("schemas", {}).update(parts)
+    paths = document["paths"]
+    assert isinstance(paths, dict)  # noqa: S101
+    describe(paths)
     # What there is none of is left out: `null` is not allowed in its place.
     document["components"] = {name: part for name, part in components.items() if part is not None}
     return document
