@@ -2,11 +2,13 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,28 @@ def test_the_examples_of_the_guide_run(service: Service, tmp_path: Path) -> None
     assert (tmp_path / "results.csv").read_text().startswith("\ufefftext,row,sport,ads,topics")
     assert (tmp_path / "results.parquet").read_bytes().startswith(b"PAR1")
     assert len(json.loads((tmp_path / "results.json").read_text())) == 2
+
+
+def test_a_terminal_shows_how_far_it_is_and_how_long_it_takes(service: Service, tmp_path: Path) -> None:
+    service.start_all(FAKE_SECONDS="0.003")
+    _, data = posts(2000)
+    (tmp_path / "posts.csv").write_bytes(data)
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "cli.main", "classify", "posts.csv", "-o", "a.csv"]
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment(service), stdout=end, stderr=end)
+    os.close(end)
+    seen = b""
+    # A terminal whose other end is closed is an error, and not an end, on Linux.
+    with suppress(OSError):
+        while block := os.read(terminal, 10_000):
+            seen += block
+    os.close(terminal)
+    assert running.wait(60) == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*\w", "", seen.decode())
+    assert re.search(r"upload +\[#+\] +100%", shown), shown
+    assert re.search(r"classify +\[#+-+\] +\d+/2000 +\d+ rows/s, \d+ s left", shown), shown
+    assert re.search(r"classify +\[#+\] +2000/2000", shown), shown
+    assert "2000 rows by fake@1.0.0; none failed" in shown
 
 
 def test_a_kill_while_the_file_is_computed_costs_nothing(service: Service, start: Start, tmp_path: Path) -> None:
