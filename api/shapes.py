@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
 
 from jobs.states import JobState
 
@@ -25,9 +26,9 @@ Moment = Annotated[
 ]
 
 # What the code checks with a sentence of its own, said to who reads the document as well.
-_WORDS = {"pattern": r"^[^\u0000]*$"}
+_WORDS: JsonDict = {"pattern": r"^[^\u0000]*$"}
 _STATUS = "|".join(JobState)
-_STATUSES = {"pattern": rf"^({_STATUS})?( *, *({_STATUS}))*$"}
+_STATUSES: JsonDict = {"pattern": rf"^({_STATUS})?( *, *({_STATUS}))*$"}
 
 
 class Strict(BaseModel):

@@ -10,7 +10,7 @@ import json
 import resource
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -132,13 +132,26 @@ def outcome(data: bytes, name: str, options: ReadOptions, seed: int | None) -> O
     return found, None
 
 
+def texts_in(value: object) -> Iterator[str]:
+    """All texts in a value of JSON, names included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield str(name)
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
 def assert_sound(found: list[FileRow], refused: tuple[object, ...] | None) -> None:
     """Rows are numbered and can be stored and sent; a refusal has a code and a sentence."""
     assert [row.row_no for row in found] == list(range(1, len(found) + 1))
     for row in found:
-        kept = json.dumps((row.doc_text, row.image2text, row.speech2text, row.custom_id, row.extra), allow_nan=False)
-        assert "\\u0000" not in kept
-        json.loads(kept)
+        kept = (row.doc_text, row.image2text, row.speech2text, row.custom_id, row.extra)
+        assert not any("\x00" in text for text in texts_in(kept))
+        json.dumps(kept, ensure_ascii=False, allow_nan=False).encode()
         assert row.error is not None or any(text.strip() for text in (row.doc_text, row.image2text, row.speech2text))
         assert row.error is None or row.error.code in set(RowError)
     if refused is None:

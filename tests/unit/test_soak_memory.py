@@ -30,6 +30,15 @@ def test_noise_steps_back_and_a_slow_start_are_no_leak() -> None:
     assert not trend("peaks", peaks, 10 * MINUTE).grows  # type: ignore[union-attr]
 
 
+def test_caches_that_are_dropped_now_and_then_are_no_leak() -> None:
+    # As the connections of Postgres: each time they are dropped a little later, so that the middle rises.
+    sawtooth = [(t, size + (t % (300 + t / 8)) * 1e5) for t, size in series(60, 60e6, per_hour=0, noise=1e6)]
+    found = trend("sawtooth", sawtooth, 0)
+    assert found is not None
+    assert found.growth > 10e6
+    assert not found.grows
+
+
 def test_a_leak_below_what_is_allowed_is_no_failure_and_one_above_is() -> None:
     for per_hour, grows in ((4e6, False), (16e6, True)):
         found = trend("one", series(60, 150e6, per_hour, noise=1e6), 0)
