@@ -17,10 +17,10 @@ up: .venv/.default ## Install what is needed and start Rubrika on this machine; 
 test: .venv/.dev ## Run all tests: unit, integration (real servers) and e2e (real processes and a browser)
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e $(ARGS)
 
-# The seed of what is random in them; the one that is printed repeats a run.
+# The seed of what is random in them; the one that is printed repeats a run. MINUTES is how long the soak goes on.
 SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
-test-long: .venv/.dev ## Kill, freeze, wipe and drop for half an hour, at random: make test-long SEED=...
+test-long: .venv/.dev ## Kill, wipe, drop, fuzz and weigh for two hours, at random: make test-long SEED=... MINUTES=60
 	@echo "SEED=$(SEED)"
 	@SEED=$(SEED) $(BIN)/python -m pytest tests -m long --hypothesis-seed=$(SEED) -s $(ARGS)
 

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from api import guard, headers, observe, problems
 from api.body import StrictRequest
 from api.context import Context
+from api.described import describe
 from api.problems import Problem
 from api.resources import (
     classifications,
@@ -117,4 +118,9 @@ def _finished(document: dict[str, object]) -> dict[str, object]:
     components.setdefault("schemas", {}).update(parts)
     # With keys off none is needed, which an empty requirement says.
     document["security"] = [{"key": []}, {}]
+    paths = document["paths"]
+    assert isinstance(paths, dict)  # noqa: S101
+    describe(paths)
+    # What there is none of is left out: `null` is not allowed in its place.
+    document["components"] = {name: part for name, part in components.items() if part is not None}
     return document

@@ -1,11 +1,34 @@
 """The bodies, parameters and answers of the interface as pydantic models; the OpenAPI document is made of them."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.config import JsonDict
+
+from jobs.states import JobState
 
 CUSTOM_ID_CHARS = 200
+
+
+def _written_out(value: object) -> object:
+    """Pydantic would take a bare number for seconds since 1970, which nobody means."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
+        raise ValueError("a date, or a time as RFC 3339")
+    return value
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_written_out),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
+]
+
+# What the code checks with a sentence of its own, said to who reads the document as well.
+_WORDS: JsonDict = {"pattern": r"^[^\u0000]*$"}
+_STATUS = "|".join(JobState)
+_STATUSES: JsonDict = {"pattern": rf"^({_STATUS})?( *, *({_STATUS}))*$"}
 
 
 class Strict(BaseModel):
@@ -78,9 +101,14 @@ class PeriodQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    q: str | None = Field(None, max_length=200, description="words that all stand in the texts, `custom_id`, or name")
-    since: datetime | None = Field(None, description="accepted at this time or later: a date or RFC 3339; UTC")
-    until: datetime | None = Field(None, description="accepted before this time")
+    q: str | None = Field(
+        None,
+        max_length=200,
+        description="words that all stand in the texts, `custom_id`, or name",
+        json_schema_extra=_WORDS,
+    )
+    since: Moment | None = Field(None, description="accepted at this time or later: a date or RFC 3339; UTC")
+    until: Moment | None = Field(None, description="accepted before this time")
 
 
 class TextsFilter(PeriodQuery):
@@ -96,7 +124,9 @@ class TextsQuery(TextsFilter, PageQuery):
 class JobsFilter(PeriodQuery):
     """Which files are asked for."""
 
-    status: str | None = Field(None, max_length=200, description="one status, or several joined by commas")
+    status: str | None = Field(
+        None, max_length=200, description="one status, or several joined by commas", json_schema_extra=_STATUSES
+    )
 
 
 class JobsQuery(JobsFilter, PageQuery):
@@ -138,7 +168,12 @@ class RowsQuery(ThresholdsQuery):
         max_length=2000,
         description="assigned all of these, joined by `;` (other topics may be there as well); `none`: no topic at all",
     )
-    q: str | None = Field(None, max_length=200, description="words that all stand in the texts or in `custom_id`")
+    q: str | None = Field(
+        None,
+        max_length=200,
+        description="words that all stand in the texts or in `custom_id`",
+        json_schema_extra=_WORDS,
+    )
     status: Literal["succeeded", "failed", "queued"] | None = Field(None, description="queued: nothing recorded yet")
 
 
@@ -394,66 +429,3 @@ class ResultsOut(BaseModel):
     items: list[ResultOut]
     next: str | None = Field(None, description="absent when all rows were searched, and only then")
     searched: SearchedOut
-
-
-class TopicsOut(BaseModel):
-    """The topics of the active model."""
-
-    model: str
-    items: list[TopicOut]
-
-
-class ModelOut(BaseModel):
-    """A registered model."""
-
-    name: str
-    version: str
-    sha256: str
-    active: bool
-    registered_at: str
-    topics: list[TopicOut]
-    card: dict[str, Any]
-
-
-class ModelsOut(BaseModel):
-    """All registered models, the active one first."""
-
-    items: list[ModelOut]
-
-
-class SignInIn(BaseModel):
-    """A key, to begin a session with."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    key: str = Field(min_length=1, max_length=200)
-
-
-class LimitsOut(BaseModel):
-    """What the caller may do at most."""
-
-    requests_per_minute: int | None = Field(description="null: as many as it likes")
-    waiting_rows: int = Field(description="rows that may wait or be in work at once")
-
-
-class SessionOut(BaseModel):
-    """Who the caller is."""
-
-    auth: str = Field(description="keys or off")
-    name: str = Field(description="of the key")
-    owner: str = Field(description="whose texts and files these are")
-    role: str = Field(description="user or admin")
-    limits: LimitsOut
-
-
-class HealthOut(BaseModel):
-    """The process is up."""
-
-    status: str
-
-
-class ReadyOut(BaseModel):
-    """Whether a text that is posted now will be computed soon, check by check."""
-
-    status: str = Field(description="ready or not_ready")
-    checks: dict[str, dict[str, Any]]

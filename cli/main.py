@@ -10,6 +10,7 @@ import click
 
 from cli.backup_command import backup, restore
 from cli.calibrate_command import calibrate
+from cli.classify_command import classify
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
@@ -109,6 +110,7 @@ main.add_command(compare)
 main.add_command(tune)
 main.add_command(calibrate)
 main.add_command(predict)
+main.add_command(classify)
 main.add_command(explain)
 main.add_command(models)
 main.add_command(keys)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from cli.interruption import EXIT_CODE, Interruption
 from jobs.errors import RubrikaError
 from jobs.settings import Settings
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cli.predicting import Incoming, Tally
 
 PIPE = Path("-")
-FAILED_ROWS, INTERRUPTED = 1, 128
+FAILED_ROWS = 1
 
 
 @click.command()
@@ -59,7 +60,6 @@ def predict(
     what is written is whole rows.
     """
     from api.files import Limits, ReadOptions
-    from cli.predicting import Interruption
     from cli.predicting import predict as run
     from cli.results_out import CsvWriter, NdjsonWriter, ResultsWriter
     from ml.classifier import Classifier
@@ -68,7 +68,9 @@ def predict(
     if PIPE not in (file, out) and out.exists() and out.samefile(file):
         raise click.UsageError("--out is FILE itself: it would be overwritten while it is read.")
     settings = Settings.from_env()
-    options = ReadOptions(encoding=encoding, delimiter=_delimiter(delimiter), columns=_columns(columns), sheet=sheet)
+    options = ReadOptions(
+        encoding=encoding, delimiter=_delimiter(delimiter), columns=read_columns(columns), sheet=sheet
+    )
     form = form or ("ndjson" if out.suffix.lower() in (".ndjson", ".jsonl") else "csv")
     interruption = Interruption()
     progress = _Progress(shown=not quiet)
@@ -82,9 +84,8 @@ def predict(
                 threads=settings.threads,
             )
             topics = [(topic.id, topic.threshold) for topic in classifier.info.topics]
-            mapping = incoming.reader.layout.mapping
             kind = CsvWriter if form == "csv" else NdjsonWriter
-            writer: ResultsWriter = kind(incoming.columns, mapping, topics, defuse=not raw)
+            writer: ResultsWriter = kind(incoming.columns, incoming.reader.layout.mapping, topics, defuse=not raw)
             with _written(out) as stream, progress.of(incoming, classifier.info.name):
 
                 def write(block: bytes) -> None:
@@ -95,7 +96,7 @@ def predict(
                 tally = run(incoming.reader, classifier, writer, write, progress.advance)
     except KeyboardInterrupt:
         progress.say(f"Interrupted after {progress.rows} rows; {'the pipe' if out == PIPE else out} has these, whole.")
-        sys.exit(INTERRUPTED + interruption.signal)
+        sys.exit(EXIT_CODE + interruption.signal)
     except MlError as error:
         raise RubrikaError(str(error)) from error
     progress.say(
@@ -125,7 +126,7 @@ def _written(out: Path) -> Iterator[BinaryIO]:
         raise RubrikaError(f"{out} cannot be written: {error.strerror}.") from error
 
 
-def _columns(pairs: tuple[str, ...]) -> dict[str, str] | None:
+def read_columns(pairs: tuple[str, ...]) -> dict[str, str] | None:
     """`doc_text=Post` and its likes, or one JSON object as the service takes it."""
     if len(pairs) == 1 and pairs[0].lstrip().startswith("{"):
         try:

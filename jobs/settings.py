@@ -25,6 +25,8 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "REDIS_PASSWORD_FILE": ("", "file with the password that `REDIS_URL` leaves out"),
     "RUBRIKA_HOST": ("127.0.0.1", "address that the API and the page listen on"),
     "RUBRIKA_PORT": ("8000", "port that the API and the page listen on"),
+    "RUBRIKA_URL": ("", "service that `rubrika classify` talks to; empty: the one at the host and port above"),
+    "RUBRIKA_KEY": ("", "key that `rubrika classify` shows to that service"),
     "RUBRIKA_DATA_DIR": (
         "",
         "folder of the embedded servers, of logs and of cached networks; empty: `/var/lib/rubrika` for root, "
@@ -132,6 +134,8 @@ class Settings:
     redis_url: str
     host: str
     port: int
+    url: str
+    key: str
     data_dir: Path
     workers: int
     threads: int
@@ -231,6 +235,8 @@ class Settings:
             redis_url=_with_password(text("REDIS_URL"), "REDIS", text),
             host=text("RUBRIKA_HOST"),
             port=number("RUBRIKA_PORT", 1, 65535),
+            url=text("RUBRIKA_URL"),
+            key=text("RUBRIKA_KEY"),
             data_dir=Path(text("RUBRIKA_DATA_DIR")).expanduser().absolute()
             if text("RUBRIKA_DATA_DIR")
             else _default_data_dir(source),

@@ -8,7 +8,8 @@ from flask_openapi3 import APIBlueprint, Tag
 from api.context import Context, context
 from api.represent import model_resource, topic
 from api.resources.common import documented, json_response
-from api.shapes import HealthOut, ModelOut, ModelsOut, NamePath, ReadyOut, TopicsOut
+from api.service_shapes import HealthOut, ModelOut, ModelsOut, ReadyOut, TopicsOut
+from api.shapes import NamePath
 from jobs import fleet, meters
 from jobs.database import transaction
 from jobs.errors import NotFoundError, UnavailableError

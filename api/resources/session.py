@@ -10,7 +10,7 @@ from api.context import Context, context
 from api.guard import count_refusal, note_refusal, unknown_key
 from api.problems import ProblemError
 from api.resources.common import documented, json_response
-from api.shapes import SessionOut, SignInIn
+from api.service_shapes import SessionOut, SignInIn
 from jobs import keys
 from jobs.database import run, transaction
 from jobs.keys import Holder

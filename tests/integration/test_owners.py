@@ -23,7 +23,8 @@ NOBODYS = {
     "service.healthz", "service.healthz_root", "service.readyz", "service.readyz_root",
     "session.who", "session.sign_in", "session.sign_out",
     "openapi_document", "openapi_document_v1", "docs", "docs_file",
-    "web.text", "web.result", "web.files", "web.job", "web.history", "web.model", "web.login",
+    "web.text", "web.result", "web.files", "web.job", "web.history", "web.model", "web.api", "web.login",
+    "service.metrics",
     "web.asset", "web.favicon",
     "job_actions.preview",
 }  # fmt: skip

@@ -64,8 +64,8 @@ def test_every_variable_of_ours_is_a_setting(service: str) -> None:
 
 def test_every_setting_can_be_given_to_somebody_or_has_no_place_here() -> None:
     given = {name for service in OURS for name in SERVICES[service]["environment"]}
-    # Workers are scaled, and a model is mounted where it is named, in an override.
-    assert set(SETTINGS_TABLE) - given == {"RUBRIKA_WORKERS", "RUBRIKA_MODEL"}
+    # Workers are scaled, a model is mounted where it is named, in an override, and the last two are for clients.
+    assert set(SETTINGS_TABLE) - given == {"RUBRIKA_WORKERS", "RUBRIKA_MODEL", "RUBRIKA_URL", "RUBRIKA_KEY"}
 
 
 @pytest.mark.parametrize("service", sorted(OURS))

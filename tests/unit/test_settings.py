@@ -67,7 +67,10 @@ BAD = [
     ("RUBRIKA_MAX_ITEMS", "0"),
     ("RUBRIKA_MAX_EXPLAINED", "-1"),
 ]
-ANY_TEXT = {"REDIS_URL", "RUBRIKA_HOST", "RUBRIKA_DATA_DIR", "RUBRIKA_MODEL", "RUBRIKA_SECRET_KEY_FILE"}
+ANY_TEXT = {
+    "REDIS_URL", "RUBRIKA_HOST", "RUBRIKA_URL", "RUBRIKA_KEY", "RUBRIKA_DATA_DIR", "RUBRIKA_MODEL",
+    "RUBRIKA_SECRET_KEY_FILE",
+}  # fmt: skip
 """Whether these can be used is found out by whoever connects, listens or opens."""
 
 

@@ -5,7 +5,7 @@ import { notice, sentence } from "./dom.js";
 import { t, tOr } from "./words.js";
 
 /** {title, lines} for anything that `request` or an upload throws. */
-function describe(error) {
+export function describe(error) {
   if (error instanceof NetworkError) {
     return { title: t("error.network"), lines: [t("error.network_words")] };
   }
