@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 import random
 import re
@@ -19,7 +20,8 @@ _SYLLABLES = re.findall(
 
 
 def read_posts(folder: Path | None, count: int, seed: int = 1) -> list[dict[str, str]]:
-    """`count` posts, shuffled by `seed`: of `folder/*.csv`, repeated from the start should they not be enough."""
+    """`count` posts, shuffled by `seed`: of `folder/*.csv`, repeated with a number should they not be enough, so that
+    all that differed at first differ in the end."""
     shuffler = random.Random(seed)
     if folder is None:
         return [_made_up(shuffler) for _ in range(count)]
@@ -30,7 +32,12 @@ def read_posts(folder: Path | None, count: int, seed: int = 1) -> list[dict[str,
     if not posts:
         raise SystemExit(f"{folder} holds no posts.")
     shuffler.shuffle(posts)
-    return [posts[number % len(posts)] for number in range(count)]
+    repeated = (
+        post | {"doc_text": f"{post['doc_text']} {turn}" if turn else post["doc_text"]}
+        for turn in range(-(-count // len(posts)))
+        for post in posts
+    )
+    return list(itertools.islice(repeated, count))
 
 
 def as_csv(posts: list[dict[str, str]]) -> bytes:

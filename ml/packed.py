@@ -70,7 +70,7 @@ class PackedNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
         self.ngrams: NgramPart | None = network.ngrams
         self._steps: tuple[Step, Step] = (embed, finish)
 
-    def compile(self, backend: str) -> None:  # type: ignore[override]
+    def compile(self, backend: str) -> None:
         """Compile what stands between matrix products, once for each number of tokens (T) that comes.
 
         Attention is not among it: it takes lengths, which differ from batch to batch, and has a kernel of its own.
@@ -178,9 +178,9 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         else:
             seen, text = torch.empty_like(query), 0
             for run in batch.runs:
-                some = slice(text, text + run.count)
+                some = slice(text, text + run.texts)
                 _by_runs(seen[some], query[some], (key, value), [run], scale, queries=1)
-                text += run.count
+                text += run.texts
         return cast(Tensor, seen.flatten(1))
 
     def parts(self) -> tuple[Any, ...]:
@@ -254,11 +254,11 @@ def _by_runs(
     Nothing is padded, so nothing is masked. `queries` is how many tokens of each text ask; None: all.
     """
     for run in runs:
-        keys = slice(run.start, run.start + run.count * run.length)
-        asking = keys if queries is None else slice(0, run.count * queries)
-        shape = (run.count, queries or run.length)
+        keys = slice(run.start, run.start + run.texts * run.length)
+        asking = keys if queries is None else slice(0, run.texts * queries)
+        shape = (run.texts, queries or run.length)
         asked = query[asking].unflatten(0, shape).transpose(1, 2)
-        key, value = (one[keys].unflatten(0, (run.count, run.length)).transpose(1, 2) for one in key_and_value)
+        key, value = (one[keys].unflatten(0, (run.texts, run.length)).transpose(1, 2) for one in key_and_value)
         mixed = F.scaled_dot_product_attention(asked, key, value, scale=scale)
         seen[asking] = mixed.transpose(1, 2).flatten(0, 1)
 

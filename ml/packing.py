@@ -13,10 +13,10 @@ Ints = npt.NDArray[np.int32]
 
 
 class Run(NamedTuple):
-    """Neighbouring texts of the same length: `count` texts of `length` tokens from token `start` on."""
+    """Neighbouring texts of the same length: `texts` texts of `length` tokens from token `start` on."""
 
     start: int
-    count: int
+    texts: int
     length: int
 
 

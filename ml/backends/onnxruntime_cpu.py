@@ -21,13 +21,14 @@ class OnnxRuntimeBackend:
         folder: the model.
         cache_dir: where the graph is kept between starts.
         threads: cores to use; 0: all that the process may use.
+        network: the graph to run; None: the folder's own.
 
     Raises:
         BackendError: ONNX Runtime is not installed.
         ModelError: as `graph.build`.
     """
 
-    def __init__(self, folder: ModelFolder, cache_dir: Path, threads: int = 0) -> None:
+    def __init__(self, folder: ModelFolder, cache_dir: Path, threads: int = 0, network: Path | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -40,7 +41,7 @@ class OnnxRuntimeBackend:
         # Lengths differ from batch to batch: plans made for one shape are of no use to the next.
         options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(
-            str(graph.cached(folder, cache_dir)), options, providers=["CPUExecutionProvider"]
+            str(network or graph.cached(folder, cache_dir)), options, providers=["CPUExecutionProvider"]
         )
         self._pad_id = folder.pad_id
         self._lock = threading.Lock()

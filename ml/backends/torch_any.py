@@ -75,7 +75,7 @@ class TorchBackend:
         self._pad_id = folder.pad_id
         halves = arithmetic == "bfloat16" or (arithmetic != "float32" and network.has_fast_bfloat16(self._device))
         dtype = torch.bfloat16 if halves else torch.float32
-        net = _loaded(folder)
+        net = load_network(folder)
         # Before Ampere there is no kernel for packed attention, and on any device none for float32.
         fits = device == "cpu" or (halves and torch.cuda.get_device_capability(self._device) >= (8, 0))
         self._packed = packed and fits and packed_form.can_pack(folder.config)
@@ -161,8 +161,12 @@ class TorchBackend:
             raise MemoryShortError(short)
 
 
-def _loaded(folder: ModelFolder) -> Any:
-    """Return the network of a folder in float32, on the CPU."""
+def load_network(folder: ModelFolder) -> Any:
+    """Return the `TopicNetwork` of a folder, in float32 on the CPU.
+
+    Raises:
+        ModelError: the weights are not those of the configuration.
+    """
     import torch
 
     from ml import network
