@@ -3,20 +3,12 @@
 import csv
 import io
 import itertools
-import math
 import random
-import re
+from dataclasses import asdict
 from pathlib import Path
 
-FIELDS = ("doc_text", "image2text", "speech2text")
-MEDIAN_WORDS = 57
-SIGMA = 0.95
-"""Of a log-normal: median 57 words, 90th percentile about 200, as real posts have."""
-
-_SYLLABLES = re.findall(
-    r"\S+",
-    "ба ве ги до жу за ки ла мо ну по ра со та фу хо ца че ша ще эл ют как ст пр кр нов ский ние ость",
-)
+from ml.posts import FIELDS
+from ml.probe import made_up
 
 
 def read_posts(folder: Path | None, count: int, seed: int = 1) -> list[dict[str, str]]:
@@ -24,7 +16,7 @@ def read_posts(folder: Path | None, count: int, seed: int = 1) -> list[dict[str,
     all that differed at first differ in the end."""
     shuffler = random.Random(seed)
     if folder is None:
-        return [_made_up(shuffler) for _ in range(count)]
+        return [asdict(made_up(shuffler)) for _ in range(count)]
     posts = []
     for file in sorted(folder.glob("*.csv")):
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -47,16 +39,3 @@ def as_csv(posts: list[dict[str, str]]) -> bytes:
     writer.writeheader()
     writer.writerows(posts)
     return text.getvalue().encode()
-
-
-def _made_up(shuffler: random.Random) -> dict[str, str]:
-    words = max(2, min(1200, round(math.exp(shuffler.gauss(math.log(MEDIAN_WORDS), SIGMA)))))
-    text = ["".join(shuffler.choices(_SYLLABLES, k=shuffler.randint(1, 4))) for _ in range(words)]
-    picture = words // 4 if shuffler.random() < 0.57 else 0
-    speech = words // 4 if shuffler.random() < 0.31 else 0
-    rest = words - picture - speech
-    return {
-        "doc_text": " ".join(text[:rest]),
-        "image2text": " ".join(text[rest : rest + picture]),
-        "speech2text": " ".join(text[rest + picture :]),
-    }

@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from cli.bench_command import bench
 from cli.compare_command import compare
 from cli.data_commands import data
 from cli.explain_command import explain
@@ -109,6 +110,7 @@ def _with_servers() -> Settings:
 
 
 main.add_command(up)
+main.add_command(bench)
 main.add_command(data)
 main.add_command(compare)
 main.add_command(tune)

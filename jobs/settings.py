@@ -32,7 +32,8 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
     "RUBRIKA_ARITHMETIC": (
         "auto",
-        "`int8` (OpenVINO alone), `float`, or `auto`: int8 on processors with VNNI and without AMX",
+        "`float32`, `bfloat16`, `int8` (OpenVINO alone), `float`: the faster of the first two, or `auto`: int8 on "
+        "processors with VNNI and without AMX",
     ),
     "RUBRIKA_AUTH": (
         "off",
@@ -176,7 +177,7 @@ class Settings:
             model_is_given=bool(text("RUBRIKA_MODEL")),
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
             backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
-            arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "int8"),
+            arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "float32", "bfloat16", "int8"),
             auth=choice("RUBRIKA_AUTH", "off"),
             allow_open=choice("RUBRIKA_ALLOW_OPEN", "0", "1") == "1",
             log_level=choice("RUBRIKA_LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR"),
