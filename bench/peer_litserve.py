@@ -1,5 +1,9 @@
-"""The network behind LitServe: `python -m bench.peer_litserve FOLDER PORT`, in the environment of `bench.peers`."""
+"""The network behind LitServe: `python -m bench.peer_litserve PORT`, with the folder in PEER_FOLDER.
 
+It runs in the environment that `bench.peers` makes.
+"""
+
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ class Topics(litserve.LitAPI):  # type: ignore[misc]
     """As its documentation shows: decode, predict a batch, encode."""
 
     def setup(self, device: str) -> None:
-        folder = artifact.read(Path(sys.argv[1]))
+        folder = artifact.read(Path(os.environ["PEER_FOLDER"]))
         self.model, self.tokenizer = reference_model(folder).to(device), reference_tokenizer(folder)
 
     def decode_request(self, request: dict[str, Any]) -> str:
@@ -39,5 +43,5 @@ class Topics(litserve.LitAPI):  # type: ignore[misc]
 if __name__ == "__main__":
     api = Topics(max_batch_size=32, batch_timeout=0.02)
     litserve.LitServer(api, accelerator="cpu", timeout=600).run(
-        host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False
+        host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False
     )

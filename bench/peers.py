@@ -101,10 +101,14 @@ def peer(name: str, folder: ModelFolder) -> Iterator[Callable[[str], object]]:
             command += ["--device", "cpu", "--dtype", "float32", "--batch-size", "32", "--port", str(port)]
             url, body = f"http://127.0.0.1:{port}/embeddings", lambda text: {"model": str(model), "input": [text]}
         else:
-            command = [str(python), "-m", f"bench.peer_{name.lower()}", str(folder.path), str(port)]
+            command = [str(python), "-m", f"bench.peer_{name.lower()}", str(port)]
             path = "predict" if name == "LitServe" else "inference"
             url, body = f"http://127.0.0.1:{port}/{path}", lambda text: {"text": text}
-        env = os.environ | {"OMP_NUM_THREADS": str(available_cores()), "HF_HUB_OFFLINE": "1"}
+        env = os.environ | {
+            "OMP_NUM_THREADS": str(available_cores()),
+            "HF_HUB_OFFLINE": "1",
+            "PEER_FOLDER": str(folder.path),
+        }
         process = subprocess.Popen(
             command, cwd=PROJECT_ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

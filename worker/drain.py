@@ -5,6 +5,8 @@ Between two batches of a chunk the worker looks for texts that somebody is waiti
 """
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from jobs.records import Claim, ClaimedText
 from jobs.settings import Settings
 from jobs.states import Lane
 from ml.classifier import Classifier, Predictions
+from ml.errors import DeviceLostError
 from worker.heart import Heart
 from worker.memo import Memo, key_of
 from worker.rate import CLAIM_SECONDS, INTERACTIVE_SECONDS, Rate
@@ -235,12 +238,16 @@ class Drain:
             return None
         try:
             return done(work, self._predictions(work, between_batches), self._memo)
-        except Exception:
+        except Exception as error:
             # Not one bad text (the classifier sees to these) but the network as a whole. It counts as a death: after
             # three the chunk is split, so that whatever is wrong stays with as few texts as possible.
             log.exception("computing %d texts failed", len(work.texts))
             self._heart.drop(lease)
             self._in_transaction(lambda connection: store.expire(connection, lease))
+            if isinstance(error, DeviceLostError):
+                # This process will compute nothing any more: it ends, and whoever watches over it starts another.
+                self._stopping.set()
+                os.kill(os.getpid(), signal.SIGTERM)
             return None
 
     def _predictions(
