@@ -218,12 +218,7 @@ def train(
 @click.option("--json", "json_file", type=FILE, help="Write the figures to this file too.")
 @click.option("--html", "html_file", type=FILE, help="Write a report with curves and the worst errors, texts included.")
 @click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto")
-@click.option(
-    "--arithmetic",
-    type=click.Choice(["auto", "float", "float32", "bfloat16", "int8"]),
-    default="auto",
-    show_default=True,
-)
+@click.option("--arithmetic", type=click.Choice(ARITHMETICS), default="auto", show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all.")
 @click.option("--cache-dir", type=FOLDER, help="Where graphs are kept between starts.")
