@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import random
 import re
 import signal
 import statistics
@@ -11,14 +12,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.settings import PROJECT_ROOT
 from tests.support import free_port
+
+T = TypeVar("T")
 
 RESULTS = PROJECT_ROOT / "bench" / "results"
 START_SECONDS = 300
@@ -72,6 +75,22 @@ def summary(values: Sequence[float]) -> dict[str, float]:
         "min": min(values),
         "max": max(values),
     }
+
+
+def interleaved(arms: Mapping[str, Callable[[], T]], rounds: int) -> tuple[dict[str, list[float]], dict[str, T]]:
+    """Seconds of each arm in each round, and what it returned last. Every round runs all arms once, in random order,
+    so that whatever else the machine does meets them alike; a round before the first is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    returned: dict[str, T] = {}
+    for number in range(rounds + 1):
+        for name in random.sample(sorted(arms), len(arms)):
+            started = time.perf_counter()
+            returned[name] = arms[name]()
+            took = time.perf_counter() - started
+            if number:
+                seconds[name].append(took)
+            print(f"round {number or 'of warm-up'}: {name}: {took:.2f} s", file=sys.stderr, flush=True)
+    return seconds, returned
 
 
 def machine() -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """What the service adds to the network: a file through the whole service against `Classifier.predict` alone.
 
-    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3]
+    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3] [--name throughput]
 
-Both arms work on the same posts in one run, in turns and in random order. The service's time is from the first byte
-of the upload to the moment when its last row is recorded; the classifier alone reads the posts from memory.
+All arms work on the same posts in one run, in turns and in random order. The service's time is from the first byte
+of the upload to the moment when its last row is recorded; the classifier alone reads the posts from memory; the network
+alone gets them tokenised.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from bench.harness import keep, service, summary
 from bench.posts import as_csv, read_posts
 from jobs.settings import Settings
-from ml.classifier import Classifier
+from ml.classifier import Classifier, Prepared
 from ml.posts import Post
 from worker.main import load_classifier
 
@@ -29,15 +31,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="throughput", help="of the result")
     options = parser.parse_args()
     posts = read_posts(options.data, options.count)
     data = as_csv(posts)
     alone = load_classifier(Settings.from_env())
     # Every round sends the same posts: with the cache only the first would be computed.
     with service(RUBRIKA_CACHE_ROWS="0") as running:
-        arms = {
+        prepared = alone.prepare([Post(**post) for post in posts])
+        arms: dict[str, Callable[[], float]] = {
             "service": lambda: through_service(running.host, running.port, data, options.count),
             "classifier": lambda: by_classifier(alone, posts),
+            "network": lambda: by_network(alone, prepared),
         }
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for _ in range(options.rounds):
@@ -45,16 +50,22 @@ def main() -> None:
                 seconds[name].append(arms[name]())
                 print(f"{name}: {seconds[name][-1]:.1f} s, {options.count / seconds[name][-1]:.1f} posts/s", flush=True)
     rates = {name: summary([options.count / value for value in values]) for name, values in seconds.items()}
-    ratios = [alone / whole for alone, whole in zip(seconds["classifier"], seconds["service"], strict=True)]
+    ratios = {
+        name: [alone / whole for alone, whole in zip(seconds[name], seconds["service"], strict=True)]
+        for name in ("classifier", "network")
+    }
     keep(
-        "throughput",
+        options.name,
         {
             "posts": options.count,
             "source": "given" if options.data else "made up",
             "rounds": options.rounds,
             "backend": alone.backend,
             "posts_per_second": {name: {k: round(v, 1) for k, v in rate.items()} for name, rate in rates.items()},
-            "service_over_classifier": {k: round(v, 3) for k, v in summary(ratios).items()},
+            **{
+                f"service_over_{name}": {k: round(v, 3) for k, v in summary(one).items()}
+                for name, one in ratios.items()
+            },
         },
     )
 
@@ -64,6 +75,13 @@ def by_classifier(classifier: Classifier, posts: list[dict[str, str]]) -> float:
     given = [Post(**post) for post in posts]
     started = time.perf_counter()
     classifier.predict(given)
+    return time.perf_counter() - started
+
+
+def by_network(classifier: Classifier, prepared: Prepared) -> float:
+    """Seconds for all posts, tokenised before."""
+    started = time.perf_counter()
+    classifier.compute(prepared)
     return time.perf_counter() - started
 
 

@@ -9,6 +9,7 @@ from types import FrameType
 import click
 
 from cli.backup_command import backup, restore
+from cli.bench_command import bench
 from cli.calibrate_command import calibrate
 from cli.classify_command import classify
 from cli.compare_command import compare
@@ -105,6 +106,7 @@ def _with_servers() -> Settings:
 
 
 main.add_command(up)
+main.add_command(bench)
 main.add_command(data)
 main.add_command(compare)
 main.add_command(tune)

@@ -13,6 +13,7 @@ import click
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+ARITHMETICS = ("auto", "float", "float32", "bfloat16", "int8")
 
 TRAINING_PACKAGES = ("torch", "transformers", "sklearn")
 
@@ -47,7 +48,7 @@ _measuring_options = (
         help="auto: the posts that training held back, where the data is the same as then; else all.",
     ),
     click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto"),
-    click.option("--arithmetic", type=click.Choice(["auto", "float", "int8"]), default="auto", show_default=True),
+    click.option("--arithmetic", type=click.Choice(ARITHMETICS), default="auto", show_default=True),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all."),
     click.option("--cache-dir", type=FOLDER, help="Where graphs are kept between starts."),

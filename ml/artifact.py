@@ -91,6 +91,11 @@ class ModelFolder:
     def weights(self) -> Path:
         return self.path / WEIGHTS
 
+    @property
+    def pad_id(self) -> int:
+        """The token id of padding."""
+        return int(self.config.get("pad_token_id") or 0)
+
     def tokenizer(self) -> str:
         """Return the content of `tokenizer.json`."""
         return (self.path / TOKENIZER).read_text(encoding="utf-8")

@@ -8,10 +8,10 @@
 
 import importlib.util
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +19,14 @@ import numpy.typing as npt
 from ml import artifact
 from ml.artifact import ModelFolder, ModelInfo
 from ml.backends import Arithmetic, Backend, fastest_arithmetic, processor_flags
-from ml.encoding import TextEncoder, pad
+from ml.encoding import TextEncoder
 from ml.errors import BackendError
 from ml.posts import Post
-
-# Padded tokens of a batch: enough to keep the cores busy, few enough to stay in their caches and to let an
-# interactive text wait for little. From 512 to 2,048 the rate of two cores in float32 was the same within 4 %.
-BATCH_TOKENS = 1024
-
-# Lengths are rounded up, so that a runtime meets few shapes and plans for each only once.
-LENGTH_MULTIPLE = 16
+from ml.running import NO_EFFORT, Effort, Runner, reason
 
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "openvino", "onnxruntime", "torch")
-ARITHMETICS = ("auto", "float", "int8")
+ARITHMETICS: Sequence[Arithmetic] = get_args(Arithmetic)
 
 
 @dataclass(frozen=True)
@@ -60,31 +54,6 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What the network had to do.
-
-    Attributes:
-        batches: how many it was given.
-        tokens: tokens of texts in them.
-        padding: tokens that only filled them up.
-        seconds: how long it took, what happened between batches not counted.
-    """
-
-    batches: int = 0
-    tokens: int = 0
-    padding: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: "Effort") -> "Effort":
-        return Effort(
-            self.batches + other.batches,
-            self.tokens + other.tokens,
-            self.padding + other.padding,
-            self.seconds + other.seconds,
-        )
-
-
-@dataclass(frozen=True)
 class Predictions:
     """What a model says of n posts, in their order.
 
@@ -100,7 +69,7 @@ class Predictions:
     truncated: npt.NDArray[np.bool_]
     failures: Mapping[int, str]
     logits: npt.NDArray[np.float32]
-    effort: Effort = Effort()
+    effort: Effort = NO_EFFORT
 
 
 class Classifier:
@@ -112,15 +81,15 @@ class Classifier:
     Args:
         folder: the model folder, as `artifact.read` returns it.
         backend: what runs its network.
-        batch_tokens: most padded tokens in a batch, unless one text alone has more.
+        batch_tokens: most tokens in a batch, unless one text alone has more; None: what suits the backend.
     """
 
-    def __init__(self, folder: ModelFolder, backend: Backend, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(self, folder: ModelFolder, backend: Backend, batch_tokens: int | None = None) -> None:
         self.info: ModelInfo = folder.info
         self._calibration = folder.calibration
         self._backend = backend
-        self._batch_tokens = batch_tokens
-        self._pad_id = int(folder.config.get("pad_token_id") or 0)
+        self._runner = Runner(backend, len(folder.info.topics), batch_tokens)
+        self._pad_id = folder.pad_id
         self._encoder = TextEncoder(
             folder.tokenizer(), folder.prefix, folder.max_tokens, folder.cleaning, folder.fields
         )
@@ -142,7 +111,8 @@ class Classifier:
             folder: the model folder.
             device: `auto`, `cpu` or `cuda`.
             backend: `auto`, `openvino`, `onnxruntime` or `torch`.
-            arithmetic: `int8` (OpenVINO alone), `float`, or `auto`: int8 where the processor gains by it.
+            arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `float` (the backend's choice of the first
+                two), or `auto`: int8 where the processor gains by it.
             threads: cores to use on a CPU; 0: all that the process may use.
             cache_dir: where graphs are kept between starts; None: `rubrika` in the user's cache folder.
 
@@ -168,7 +138,7 @@ class Classifier:
             try:
                 text_of[row] = index.setdefault(self._encoder.compose(post), len(index))
             except Exception as error:
-                failures[row] = _reason(error)
+                failures[row] = reason(error)
         texts = list(index)
         try:
             encoded = self._encoder.encode(texts)
@@ -189,19 +159,11 @@ class Classifier:
         Args:
             prepared: from `prepare`.
             between_batches: called between two batches; it may call `predict`, and what it raises ends the call.
+
+        Raises:
+            DeviceLostError: nothing can be computed any more in this process.
         """
-        logits = np.full((len(prepared.ids), len(self.info.topics)), np.nan, dtype=np.float32)
-        failed: dict[int, str] = {}
-        effort = Effort()
-        for number, batch in enumerate(self._batches(prepared.ids)):
-            if number and between_batches is not None:
-                between_batches()
-            started = time.monotonic()
-            try:
-                logits[batch] = self._run(prepared.ids, batch)
-            except Exception:
-                failed |= self._run_singly(prepared.ids, batch, logits)
-            effort += _effort(prepared.ids, batch, time.monotonic() - started)
+        logits, failed, effort = self._runner.run(prepared.ids, between_batches)
         of_rows = np.full((prepared.rows, len(self.info.topics)), np.nan, dtype=np.float32)
         readable = prepared.text_of >= 0
         of_rows[readable] = logits[prepared.text_of[readable]]
@@ -215,36 +177,8 @@ class Classifier:
 
     def warm_up(self) -> None:
         """Run a short and a long text, so that the first real one does not pay for what is made on first use."""
+        self._backend.warm_up()
         self.predict([Post(doc_text="Привет"), Post(doc_text="Сегодня хороший день, и мы идём гулять. " * 10)])
-
-    def _batches(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield indices of texts of similar length, longest first, `batch_tokens` padded tokens at most."""
-        lengths = np.array([len(one) for one in ids], dtype=np.int64)
-        order = np.argsort(-lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            padded = -(-int(lengths[order[start]]) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-            count = max(1, self._batch_tokens // max(1, padded))
-            yield order[start : start + count]
-            start += count
-
-    def _run(self, ids: Sequence[npt.NDArray[np.int32]], batch: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        input_ids, mask = pad([ids[text] for text in batch], self._pad_id, LENGTH_MULTIPLE)
-        logits = self._backend.run(input_ids, mask)
-        if not np.isfinite(logits).all():
-            raise BackendError("The network returned something that is not a number.")
-        return logits
-
-    def _run_singly(
-        self, ids: Sequence[npt.NDArray[np.int32]], batch: npt.NDArray[np.int64], logits: npt.NDArray[np.float32]
-    ) -> dict[int, str]:
-        failed: dict[int, str] = {}
-        for text in batch.tolist():
-            try:
-                logits[text] = self._run(ids, np.array([text]))[0]
-            except Exception as error:
-                failed[text] = _reason(error)
-        return failed
 
     def _encode_singly(
         self, texts: Sequence[str]
@@ -259,7 +193,7 @@ class Classifier:
                 cut[index] = encoded.truncated[0]
             except Exception as error:
                 ids.append(np.array([self._pad_id], dtype=np.int32))
-                refused[index] = _reason(error)
+                refused[index] = reason(error)
         return tuple(ids), cut, refused
 
 
@@ -269,7 +203,8 @@ def load_backend(
     """Load the network of `model` with the chosen backend; the choices are those of `Classifier.load`."""
     if device not in DEVICES or backend not in BACKENDS:
         raise BackendError(f"Device {device!r} must be one of {DEVICES} and backend {backend!r} one of {BACKENDS}.")
-    if arithmetic not in ARITHMETICS:
+    chosen = next((one for one in ARITHMETICS if one == arithmetic), None)
+    if chosen is None:
         raise BackendError(f"Arithmetic {arithmetic!r} must be one of {ARITHMETICS}.")
     if device == "cuda" and backend not in ("auto", "torch"):
         raise BackendError(f"On a CUDA device the network runs in torch, not in {backend}.")
@@ -280,19 +215,20 @@ def load_backend(
     if backend == "openvino":
         from ml.backends.openvino_cpu import OpenVinoBackend
 
-        chosen: Arithmetic = fastest_arithmetic(processor_flags())
-        if arithmetic != "auto":
-            chosen = "int8" if arithmetic == "int8" else "float"
-        return OpenVinoBackend(model, cache_dir, threads, chosen)
+        return OpenVinoBackend(
+            model, cache_dir, threads, fastest_arithmetic(processor_flags()) if chosen == "auto" else chosen
+        )
     if arithmetic == "int8":
         raise BackendError(f"int8 runs on OpenVINO alone, and the backend is {backend}.")
     if backend == "onnxruntime":
         from ml.backends.onnxruntime_cpu import OnnxRuntimeBackend
 
+        if chosen == "bfloat16":
+            raise BackendError("ONNX Runtime has no bfloat16 on a CPU: choose another arithmetic or another backend.")
         return OnnxRuntimeBackend(model, cache_dir, threads)
     from ml.backends.torch_any import TorchBackend
 
-    return TorchBackend(model, device, threads)
+    return TorchBackend(model, device, threads, chosen)
 
 
 def default_cache_dir() -> Path:
@@ -304,13 +240,3 @@ def default_cache_dir() -> Path:
 def _cuda_is_likely() -> bool:
     # Asking torch would import it, which takes seconds and memory that a machine without a GPU has no use for.
     return Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
-
-
-def _effort(ids: Sequence[npt.NDArray[np.int32]], batch: npt.NDArray[np.int64], seconds: float) -> Effort:
-    lengths = [len(ids[text]) for text in batch]
-    padded = -(-max(lengths) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE * len(lengths)
-    return Effort(1, sum(lengths), padded - sum(lengths), seconds)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:300]

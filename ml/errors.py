@@ -15,3 +15,11 @@ class DataError(MlError):
 
 class BackendError(MlError):
     """The chosen way to run the network is not installed or does not work on this machine."""
+
+
+class MemoryShortError(BackendError):
+    """A batch does not fit into the memory that is left: a smaller one may."""
+
+
+class DeviceLostError(BackendError):
+    """The device does not answer any more: nothing that this process asks of it will succeed."""

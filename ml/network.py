@@ -53,7 +53,8 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits, float (batch, topics), for int64 arrays (batch, length)."""
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        logits = cast(Tensor, self.head(self.dropout(self._pool(output, attention_mask))))
+        pooled = self._pool(output, attention_mask).to(self.head.weight.dtype)
+        logits = cast(Tensor, self.head(self.dropout(pooled)))
         return logits if self.ngrams is None else logits + self.ngrams(input_ids, attention_mask).to(logits.dtype)
 
     def add_ngrams(self, linear: ngrams.Ngrams, share: float) -> None:

@@ -6,6 +6,8 @@ texts that somebody wants explained.
 """
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +28,7 @@ from jobs.settings import Settings
 from jobs.states import Lane
 from jobs.traces import NoTraces, Traces
 from ml.classifier import Classifier, Predictions
+from ml.errors import DeviceLostError
 from worker.explainer import Explainer
 from worker.heart import Heart
 from worker.memo import Memo, key_of
@@ -266,12 +269,16 @@ class Drain:
         self._spent.add(Meter.CLAIMS_AGAIN if work.claim.chunks[0].attempts else Meter.CLAIMS_FIRST, 1)
         try:
             return done(work, self._predictions(work, between_batches), self._memo)
-        except Exception:
+        except Exception as error:
             # Not one bad text (the classifier sees to these) but the network as a whole. It counts as a death: after
             # three the chunk is split, so that whatever is wrong stays with as few texts as possible.
             log.exception("computing %d texts failed", len(work.texts))
             self._heart.drop(lease)
             self._in_transaction(lambda connection: store.expire(connection, lease))
+            if isinstance(error, DeviceLostError):
+                # This process will compute nothing any more: it ends, and whoever watches over it starts another.
+                self._stopping.set()
+                os.kill(os.getpid(), signal.SIGTERM)
             return None
 
     def _predictions(

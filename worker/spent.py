@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from jobs.meters import Meter
-from ml.classifier import Effort
+from ml.running import Effort
 
 
 class Spent:

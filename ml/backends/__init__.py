@@ -1,6 +1,7 @@
 """One file per way to run the network, and what they have in common."""
 
 import os
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -8,20 +9,48 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Arithmetic = Literal["float", "int8"]
+from ml.batches import Batching, Ids
+
+Arithmetic = Literal["auto", "float", "float32", "bfloat16", "int8"]
+"""`float` leaves the choice between float32 and bfloat16 to the backend, `auto` that of int8 as well."""
+
+Logits = npt.NDArray[np.float32]
+"""(texts, topics), before calibration."""
+
+Pending = Callable[[], Logits]
+"""Waits for a batch that was begun and returns what came out; called once, from any thread."""
 
 
 class Backend(Protocol):
-    """A network that is loaded and ready. One call runs at a time; threads that meet wait for each other."""
+    """A network that is loaded and ready. Threads may share one: those that meet wait for each other."""
 
     @property
     def description(self) -> str:
         """What runs the network, in a few words for a log."""
         ...
 
-    def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return logits, float32 (batch, topics), for arrays (batch, length); the mask is 1 on real tokens."""
+    @property
+    def batching(self) -> Batching:
+        """The batches that suit it."""
         ...
+
+    def start(self, texts: Sequence[Ids]) -> Pending:
+        """Begin to compute a batch, of any size and at least one text.
+
+        Raises, here or when the result is waited for:
+            MemoryShortError: a smaller batch may fit.
+            DeviceLostError: nothing will be computed any more.
+        """
+        ...
+
+    def warm_up(self) -> None:
+        """Make what is made on first use."""
+        ...
+
+
+def at_once(logits: Logits) -> Pending:
+    """Return the result of a backend that computes when it is asked to start."""
+    return lambda: logits
 
 
 def usable_cores() -> int:

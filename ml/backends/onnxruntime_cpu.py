@@ -1,14 +1,16 @@
 """The network on a CPU by ONNX Runtime, in float32."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from ml import graph
 from ml.artifact import ModelFolder
-from ml.backends import usable_cores
+from ml.backends import Pending, at_once, usable_cores
+from ml.batches import Batching, Ids
+from ml.encoding import pad
 from ml.errors import BackendError
 
 
@@ -19,13 +21,14 @@ class OnnxRuntimeBackend:
         folder: the model.
         cache_dir: where the graph is kept between starts.
         threads: cores to use; 0: all that the process may use.
+        network: the graph to run; None: the folder's own.
 
     Raises:
         BackendError: ONNX Runtime is not installed.
         ModelError: as `graph.build`.
     """
 
-    def __init__(self, folder: ModelFolder, cache_dir: Path, threads: int = 0) -> None:
+    def __init__(self, folder: ModelFolder, cache_dir: Path, threads: int = 0, network: Path | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -38,13 +41,19 @@ class OnnxRuntimeBackend:
         # Lengths differ from batch to batch: plans made for one shape are of no use to the next.
         options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(
-            str(graph.cached(folder, cache_dir)), options, providers=["CPUExecutionProvider"]
+            str(network or graph.cached(folder, cache_dir)), options, providers=["CPUExecutionProvider"]
         )
+        self._pad_id = folder.pad_id
         self._lock = threading.Lock()
+        self.batching = Batching(tokens=1024, multiple=16)
         self.description = f"ONNX Runtime {onnxruntime.__version__} on CPU, f32"
 
-    def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return logits, as `Backend.run`."""
+    def start(self, texts: Sequence[Ids]) -> Pending:
+        """Compute at once, as `Backend.start`."""
+        input_ids, mask = pad(texts, self._pad_id, self.batching.multiple)
         with self._lock:
-            logits = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
-        return np.asarray(logits, dtype=np.float32)
+            logits = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": mask})[0]
+        return at_once(np.asarray(logits, dtype=np.float32))
+
+    def warm_up(self) -> None:
+        """Nothing is made on first use."""

@@ -1,33 +1,67 @@
 """The network in torch, on a CUDA device or a CPU: for GPUs, and for every architecture that transformers knows."""
 
+import logging
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ml import weights as weights_file
 from ml.artifact import ModelFolder
-from ml.errors import BackendError, ModelError
+from ml.backends import Arithmetic, Logits, Pending, at_once
+from ml.batches import Batching, Ids
+from ml.encoding import pad
+from ml.errors import BackendError, DeviceLostError, MemoryShortError, ModelError
+
+log = logging.getLogger(__name__)
+
+# On a GPU a batch must be so large that launching its kernels takes less time than computing them. On a CPU it should
+# stay in the caches.
+CUDA_TOKENS = 32_768
+CPU_TOKENS = 1024
+
+SMALLEST_SIZE = 512
+"""Compiled code is made for this many tokens, twice as many, and so on up to a whole batch: seven sizes. Within a
+chunk all batches but the last are nearly full, so that little is filled up."""
 
 
 class TorchBackend:
-    """A torch module in evaluation mode: bfloat16 on CUDA, float32 on a CPU.
+    """A torch module in evaluation mode: packed for BERT and its kin, padded for others.
 
     Args:
         folder: the model.
         device: `cuda` or `cpu`.
         threads: cores to use on a CPU; 0: torch's own choice.
+        arithmetic: `float32`, `bfloat16`, or `auto` and `float`: bfloat16 where the device multiplies it natively.
+        tokens: of a batch; 0: what suits the device.
+        compiler: what compiles the packed network (a backend of `torch.compile`); `auto`: inductor on CUDA, and none
+            on a CPU, where it would need a C++ compiler; an empty one: none.
+        packed: False: padded whatever the architecture.
 
     Raises:
         BackendError: torch or transformers is not installed, or there is no CUDA device.
         ModelError: the weights are not those of the configuration.
     """
 
-    def __init__(self, folder: ModelFolder, device: str, threads: int = 0) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        device: str,
+        threads: int = 0,
+        arithmetic: Arithmetic = "auto",
+        *,
+        tokens: int = 0,
+        compiler: str = "auto",
+        packed: bool = True,
+    ) -> None:
         try:
             import torch
 
             from ml import network
+            from ml import packed as packed_form
+            from ml.staging import Staging
         except ImportError as error:
             raise BackendError(
                 "torch is not installed: `make train-deps`, or `pip install -e '.[train]'`, or choose another backend."
@@ -38,25 +72,112 @@ class TorchBackend:
             torch.set_num_threads(threads)
         self._torch = torch
         self._device = torch.device(device)
-        pooling = network.pooling_named(folder.pooling)
-        weights = {name: torch.from_numpy(array) for name, array in weights_file.read(folder.weights).items()}
-        linear = (len(weights["ngrams.hashes"]), len(weights["ngrams.table"])) if "ngrams.table" in weights else None
-        net = network.from_config(folder.path, pooling, len(folder.info.topics), linear)
-        missing, unexpected = net.load_state_dict(weights, strict=False)
-        # Buffers such as position numbers are not parameters and are made anew.
-        lacking = [name for name in missing if name in dict(net.named_parameters()) or name.startswith("ngrams.")]
-        if lacking or unexpected:
-            raise ModelError(f"{folder.weights} does not fit its configuration: {', '.join([*lacking, *unexpected])}.")
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self._net = net.eval().to(self._device, dtype)
+        self._pad_id = folder.pad_id
+        halves = arithmetic == "bfloat16" or (arithmetic != "float32" and network.has_fast_bfloat16(self._device))
+        dtype = torch.bfloat16 if halves else torch.float32
+        net = load_network(folder)
+        # Before Ampere there is no kernel for packed attention, and on any device none for float32.
+        fits = device == "cpu" or (halves and torch.cuda.get_device_capability(self._device) >= (8, 0))
+        self._packed = packed and fits and packed_form.can_pack(folder.config)
+        self._after_pad = folder.config.get("model_type") in packed_form.AFTER_PAD
+        tokens = tokens or (CUDA_TOKENS if device == "cuda" else CPU_TOKENS)
+        self.batching = Batching(tokens, 0 if self._packed else 8, in_flight=2 if device == "cuda" else 1)
+        if self._packed:
+            self._net: Any = packed_form.PackedNetwork(net, dtype).eval().to(self._device)
+        else:
+            # Pooled states are few: the last layer and the linear part stay in float32.
+            net.encoder.to(dtype)
+            self._net = net.to(self._device)
+        if compiler == "auto":
+            compiler = "inductor" if device == "cuda" else ""
+        self._compiled = self._packed and bool(compiler)
+        if self._compiled:
+            self._net.compile(compiler)
+        self._staging = Staging(self._device)
         self._lock = threading.Lock()
-        self.description = f"torch {torch.__version__} on {device}, {'bf16' if device == 'cuda' else 'f32'}"
+        form = "packed" if self._packed else "padded"
+        self.description = f"torch {torch.__version__} on {device}, {'bf16' if halves else 'f32'}, {form}"
 
-    def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return logits, as `Backend.run`."""
-        torch = self._torch
-        with self._lock, torch.inference_mode():
-            logits = self._net(
-                torch.from_numpy(input_ids).to(self._device), torch.from_numpy(attention_mask).to(self._device)
-            )
-            return np.asarray(logits.float().cpu().numpy())
+    def start(self, texts: Sequence[Ids]) -> Pending:
+        """Begin to compute, as `Backend.start`; on a CPU it is over when this returns."""
+        with self._lock, self._translated(), self._torch.inference_mode():
+            fetched = self._staging.fetch(self._forward_packed(texts) if self._packed else self._forward_padded(texts))
+        if self._device.type == "cpu":
+            return at_once(fetched())
+
+        def pending() -> Logits:
+            with self._translated():
+                return fetched()
+
+        return pending
+
+    def warm_up(self) -> None:
+        """Compile for every size of a batch. Where that is not possible, a log line says why, and all works without."""
+        if not self._compiled:
+            return
+        sizes = [SMALLEST_SIZE]
+        while sizes[-1] < self.batching.tokens:
+            sizes.append(2 * sizes[-1])
+        text = np.full(32, self._pad_id, dtype=np.int32)
+        try:
+            for size in sizes:
+                self.start([text] * (size // len(text)))()
+        except (MemoryShortError, DeviceLostError):
+            raise
+        except Exception as error:
+            log.warning("the network runs without being compiled: %s", str(error).strip().split("\n")[0])
+            self._net.run_eagerly()
+            self._compiled = False
+
+    def _forward_packed(self, texts: Sequence[Ids]) -> Any:
+        from ml.packing import pack
+
+        size = 0
+        if self._compiled:
+            tokens, size = sum(map(len, texts)), SMALLEST_SIZE
+            while size < tokens:
+                size *= 2
+        batch = pack(texts, self._pad_id, size, self._after_pad)
+        return self._net(self._staging.send(batch.numbers), batch)
+
+    def _forward_padded(self, texts: Sequence[Ids]) -> Any:
+        input_ids, mask = pad(texts, self._pad_id, self.batching.multiple)
+        both = np.concatenate([input_ids.ravel(), mask.ravel()]).astype(np.int32)
+        return self._net(*self._staging.send(both).view(2, *input_ids.shape).long().unbind())
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        torch, short = self._torch, ""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            short = str(error)
+        except torch.AcceleratorError as error:
+            raise DeviceLostError(f"The device failed and this process must start anew: {error}") from error
+        if short:
+            # Not sooner: until the error is forgotten, what it has interrupted holds its memory.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise MemoryShortError(short)
+
+
+def load_network(folder: ModelFolder) -> Any:
+    """Return the `TopicNetwork` of a folder, in float32 on the CPU.
+
+    Raises:
+        ModelError: the weights are not those of the configuration.
+    """
+    import torch
+
+    from ml import network
+
+    pooling = network.pooling_named(folder.pooling)
+    weights = {name: torch.from_numpy(array) for name, array in weights_file.read(folder.weights).items()}
+    linear = (len(weights["ngrams.hashes"]), len(weights["ngrams.table"])) if "ngrams.table" in weights else None
+    net = network.from_config(folder.path, pooling, len(folder.info.topics), linear)
+    missing, unexpected = net.load_state_dict(weights, strict=False)
+    # Buffers such as position numbers are not parameters and are made anew.
+    lacking = [name for name in missing if name in dict(net.named_parameters()) or name.startswith("ngrams.")]
+    if lacking or unexpected:
+        raise ModelError(f"{folder.weights} does not fit its configuration: {', '.join([*lacking, *unexpected])}.")
+    return net.eval()

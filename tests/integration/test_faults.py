@@ -1,5 +1,6 @@
 """What goes wrong inside a worker or on the way to Postgres, each fault made on purpose in a real database."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from jobs.records import Claim, Job, NewJob, NewText, Topic
 from jobs.settings import Settings
 from jobs.states import JobKind, JobState, Lane
 from ml.classifier import Predictions
+from ml.errors import DeviceLostError
 from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared
 from worker.drain import Drain
@@ -135,6 +137,27 @@ def test_a_fault_of_any_kind_keeps_no_lease_alive(
     assert heart.held() == frozenset()
     waiting = run(engine, lambda c: c.execute(text("SELECT first_row FROM chunks WHERE state = 'queued'")).scalars())
     assert 21 in set(waiting)
+
+
+def test_a_worker_whose_device_is_lost_ends_and_leaves_its_texts_to_another(
+    engine: Engine, drain: Drain, classifier: Fragile, heart: Heart
+) -> None:
+    job = add(engine, ["пост"] * 5)
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+
+    def lost() -> None:
+        raise DeviceLostError("an illegal memory access")
+
+    try:
+        classifier.on_compute = lost
+        drain.run()
+        assert told.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heart.held() == frozenset()
+    found = job_of(engine, job.id)
+    assert (found.rows_succeeded, found.rows_failed) == (0, 0)
 
 
 def test_a_chunk_that_saw_a_death_is_computed_with_nothing_else_in_hand(

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import pytest
 
 from ml import artifact
 from ml import weights as weights_file
-from ml.backends import fastest_arithmetic
-from ml.classifier import LENGTH_MULTIPLE, Classifier, Predictions
-from ml.errors import BackendError, ModelError
+from ml.backends import Logits, Pending, at_once, fastest_arithmetic
+from ml.batches import Batching, Ids
+from ml.classifier import Classifier, Predictions
+from ml.errors import BackendError, DeviceLostError, MemoryShortError, ModelError
 from ml.posts import Post
 from tests.tiny_model import make_tiny_model
 
@@ -21,19 +22,37 @@ WORDS = ("матч", "кот", "скидка", "канал", "закон", "ма
 
 
 class CountingBackend:
-    """Logits that tell tokens apart without a network; refuses rows that hold the token `poison`."""
+    """Logits that tell tokens apart without a network.
+
+    Refuses texts that hold the token `poison`, and has memory for `room` tokens at a time.
+    """
 
     description = "counting"
 
-    def __init__(self, poison: int | None = None) -> None:
+    def __init__(self, poison: int | None = None, multiple: int = 16, in_flight: int = 1, room: int = 10**9) -> None:
         self.poison = poison
-        self.shapes: list[tuple[int, int]] = []
+        self.batching = Batching(128, multiple, in_flight)
+        self.room = room
+        self.started: list[list[int]] = []
+        self.most_waiting = self._waiting = 0
 
-    def run(self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        self.shapes.append((input_ids.shape[0], input_ids.shape[1]))
-        if self.poison is not None and (input_ids == self.poison).any():
+    def start(self, texts: Sequence[Ids]) -> Pending:
+        lengths = [len(text) for text in texts]
+        if sum(lengths) > self.room:
+            raise MemoryShortError("no room")
+        self.started.append(lengths)
+        self._waiting += 1
+        self.most_waiting = max(self.most_waiting, self._waiting)
+        return lambda: self._finish(texts)
+
+    def warm_up(self) -> None:
+        pass
+
+    def _finish(self, texts: Sequence[Ids]) -> Logits:
+        self._waiting -= 1
+        if self.poison is not None and any((text == self.poison).any() for text in texts):
             raise RuntimeError("this row is poison")
-        total = (input_ids * attention_mask).sum(axis=1) / 1000
+        total = np.array([text.sum() for text in texts]) / 1000
         return np.stack([total + topic for topic in range(6)], axis=1).astype(np.float32)
 
 
@@ -47,8 +66,8 @@ def many_posts(count: int) -> list[Post]:
     return [Post(" ".join(rng.choice(WORDS, int(rng.integers(1, 25))))) for _ in range(count)]
 
 
-def classifier_with(folder: Path, backend: CountingBackend, batch_tokens: int = 128) -> Classifier:
-    return Classifier(artifact.read(folder), backend, batch_tokens)
+def classifier_with(folder: Path, backend: CountingBackend) -> Classifier:
+    return Classifier(artifact.read(folder), backend)
 
 
 def assert_same(first: Predictions, second: Predictions) -> None:
@@ -67,23 +86,71 @@ def test_every_post_gets_its_own_result_in_its_own_place(folder: Path) -> None:
         np.testing.assert_array_equal(together.probabilities[row], classifier.predict([post]).probabilities[0])
 
 
-def test_batches_are_bounded_by_padded_tokens_and_lengths_are_rounded(folder: Path) -> None:
-    backend = CountingBackend()
-    classifier_with(folder, backend, batch_tokens=128).predict(many_posts(100))
-    assert all(rows * length <= 128 for rows, length in backend.shapes)
-    assert all(length % LENGTH_MULTIPLE == 0 for _, length in backend.shapes)
-    lengths = [length for _, length in backend.shapes]
-    assert lengths == sorted(lengths, reverse=True)
+@pytest.mark.parametrize("multiple", [16, 0])
+def test_batches_are_bounded_by_tokens_and_hold_similar_lengths(folder: Path, multiple: int) -> None:
+    backend = CountingBackend(multiple=multiple)
+    classifier_with(folder, backend).predict(many_posts(100))
+    rounded = [-(-max(lengths) // 16) * 16 * len(lengths) if multiple else sum(lengths) for lengths in backend.started]
+    assert all(tokens <= 128 for tokens in rounded)
+    assert sum(rounded) / len(rounded) > 90
+    everything = [length for lengths in backend.started for length in lengths]
+    assert everything == sorted(everything, reverse=True)
 
 
-def test_the_effort_is_what_the_network_was_given(folder: Path) -> None:
-    backend = CountingBackend()
+def test_so_many_batches_are_in_flight_as_suit_the_backend(folder: Path) -> None:
+    posts = many_posts(100)
+    alone = classifier_with(folder, CountingBackend()).predict(posts)
+    for in_flight in (1, 3):
+        backend = CountingBackend(in_flight=in_flight)
+        assert_same(classifier_with(folder, backend).predict(posts), alone)
+        assert backend.most_waiting == in_flight
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_a_batch_that_memory_does_not_hold_is_halved(folder: Path, in_flight: int) -> None:
+    posts = many_posts(60)
+    whole = classifier_with(folder, CountingBackend()).predict(posts)
+    short = CountingBackend(in_flight=in_flight, room=40)
+    assert_same(classifier_with(folder, short).predict(posts), whole)
+    assert all(sum(lengths) <= 40 for lengths in short.started)
+
+
+def test_batches_stay_small_once_memory_was_short(folder: Path) -> None:
+    backend = CountingBackend(room=1500)
+    classifier = Classifier(artifact.read(folder), backend, batch_tokens=4000)
+    posts = many_posts(400)
+    classifier.predict(posts)
+    backend.room = 10**9
+    backend.started.clear()
+    classifier.predict(posts)
+    assert max(map(sum, backend.started)) <= 2000
+
+
+def test_a_text_that_memory_does_not_hold_fails_alone(folder: Path) -> None:
+    predictions = classifier_with(folder, CountingBackend(room=10)).predict([Post("матч"), Post("кот " * 20)])
+    assert list(predictions.failures) == [1]
+    assert "memory" in predictions.failures[1]
+
+
+def test_a_device_that_is_lost_is_no_fault_of_the_texts(folder: Path) -> None:
+    class LostBackend(CountingBackend):
+        def _finish(self, texts: Sequence[Ids]) -> Logits:
+            raise DeviceLostError("gone")
+
+    with pytest.raises(DeviceLostError):
+        classifier_with(folder, LostBackend()).predict(many_posts(3))
+
+
+@pytest.mark.parametrize("multiple", [0, 16], ids=["packed", "padded"])
+def test_the_effort_is_what_the_network_was_given(folder: Path, multiple: int) -> None:
+    backend = CountingBackend(multiple=multiple)
     classifier = classifier_with(folder, backend)
     prepared = classifier.prepare(many_posts(40))
     effort = classifier.compute(prepared).effort
-    assert effort.batches == len(backend.shapes)
-    assert effort.tokens == prepared.tokens
-    assert effort.tokens + effort.padding == sum(rows * length for rows, length in backend.shapes)
+    assert effort.batches == len(backend.started)
+    assert effort.tokens == prepared.tokens == sum(map(sum, backend.started))
+    filled = sum(len(batch) * -(-max(batch) // 16) * 16 for batch in backend.started)
+    assert effort.padding == (filled - effort.tokens if multiple else 0)
     assert effort.seconds > 0
 
 
@@ -91,7 +158,7 @@ def test_equal_texts_are_computed_once(folder: Path) -> None:
     backend = CountingBackend()
     posts = [Post("матч"), Post("кот"), Post("матч "), Post("матч")] * 5
     predictions = classifier_with(folder, backend).predict(posts)
-    assert sum(rows for rows, _ in backend.shapes) == 2
+    assert sum(map(len, backend.started)) == 2
     np.testing.assert_array_equal(predictions.probabilities[0], predictions.probabilities[18])
     assert (predictions.probabilities[0] != predictions.probabilities[1]).any()
 
@@ -109,10 +176,8 @@ def test_one_bad_text_fails_alone(folder: Path) -> None:
 
 def test_a_network_that_returns_no_numbers_is_a_failure(folder: Path) -> None:
     class BrokenBackend(CountingBackend):
-        def run(
-            self, input_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]
-        ) -> npt.NDArray[np.float32]:
-            return np.full((len(input_ids), 6), np.nan, dtype=np.float32)
+        def start(self, texts: Sequence[Ids]) -> Pending:
+            return at_once(np.full((len(texts), 6), np.nan, dtype=np.float32))
 
     predictions = classifier_with(folder, BrokenBackend()).predict([Post("матч")])
     assert "not a number" in predictions.failures[0]

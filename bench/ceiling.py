@@ -1,0 +1,100 @@
+"""What the machine could do: matrix products of the network's own shapes, and nothing else."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+SECONDS = 0.25
+"""A rate is the best of several measurements of at least so long."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An encoder in numbers."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+
+    @staticmethod
+    def of(config: dict[str, Any]) -> "Shape":
+        return Shape(int(config["num_hidden_layers"]), int(config["hidden_size"]), int(config["intermediate_size"]))
+
+    @property
+    def products(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of the matrix products of one layer, query, key and value in one."""
+        hidden, wide = self.hidden, self.intermediate
+        return [(hidden, 3 * hidden), (hidden, hidden), (hidden, wide), (wide, hidden)]
+
+    def operations(self, lengths: Sequence[int]) -> float:
+        """Multiplications and additions of the encoder for texts of these lengths, padding not counted."""
+        dense = 2 * sum(inputs * outputs for inputs, outputs in self.products)
+        return float(sum(self.layers * length * (dense + 4 * length * self.hidden) for length in lengths))
+
+
+def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, float]:
+    """Operations a second of the dense products of a layer over `tokens` tokens, for each arithmetic."""
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    rates = {
+        name: _rate(shape, tokens, lambda i, o, bits=bits: _torch_product(tokens, i, o, device, bits), wait)
+        for name, bits in (("float32", 32), ("bfloat16", 16), ("int8", 8))
+    }
+    if device == "cpu":
+        # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.
+        rates["float32"] = max(rates["float32"], _rate(shape, tokens, lambda i, o: _numpy_product(tokens, i, o)))
+    return rates
+
+
+def _rate(
+    shape: Shape,
+    tokens: int,
+    product: Callable[[int, int], Callable[[], object]],
+    wait: Callable[[], None] = lambda: None,
+) -> float:
+    seconds = sum(_seconds(product(inputs, outputs), wait) for inputs, outputs in shape.products)
+    return 2 * tokens * sum(inputs * outputs for inputs, outputs in shape.products) / seconds
+
+
+def _seconds(step: Callable[[], object], wait: Callable[[], None]) -> float:
+    step()
+    wait()
+    best = float("inf")
+    for _ in range(3):
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < SECONDS:
+            # Many before each wait, so that a GPU does not stand still while the next is launched.
+            for _ in range(10):
+                step()
+            wait()
+            count += 10
+        best = min(best, (time.perf_counter() - started) / count)
+    return best
+
+
+def _torch_product(tokens: int, inputs: int, outputs: int, device: str, bits: int) -> Callable[[], object]:
+    import torch
+
+    if bits == 8:
+        whole = torch.randint(-127, 127, (tokens, inputs), dtype=torch.int8, device=device)
+        other = torch.randint(-127, 127, (outputs, inputs), dtype=torch.int8, device=device).t()
+        if device == "cpu":
+            other = other.contiguous()
+        return lambda: torch._int_mm(whole, other)
+    kind = torch.float32 if bits == 32 else torch.bfloat16
+    states = torch.randn(tokens, inputs, dtype=kind, device=device)
+    weight = torch.randn(outputs, inputs, dtype=kind, device=device)
+    return lambda: torch.nn.functional.linear(states, weight)
+
+
+def _numpy_product(tokens: int, inputs: int, outputs: int) -> Callable[[], object]:
+    rng = np.random.default_rng(0)
+    states = rng.standard_normal((tokens, inputs), dtype=np.float32)
+    weight = rng.standard_normal((inputs, outputs), dtype=np.float32)
+    return lambda: states @ weight

@@ -1,0 +1,172 @@
+"""The same network served over HTTP by others, against our service, for the same posts.
+
+    python -m bench.peers [--data FOLDER] [--count 2000] [--rounds 5] [--only NAME]
+
+LitServe, mosec and infinity come from PyPI into an environment of their own, made on first use in the folder for
+temporary files, so that nothing here changes its version. Each serves the float32 network in the way its documentation
+shows, with batches of 32; 64 requests with one text each are in flight. infinity embeds and has no head: it does a
+little less. Ours is `rubrika up` as it comes: the posts are uploaded as a file, and the time ends when its last row is
+recorded. A peer that cannot be installed or does not start is named with the reason.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bench.harness import interleaved, keep, service, summary
+from bench.networks import inputs_of, network, reference_tokenizer
+from bench.posts import as_csv, read_posts
+from bench.throughput import through_service
+from jobs.cores import available_cores
+from jobs.settings import PROJECT_ROOT
+from ml.artifact import ModelFolder
+from ml.posts import Post
+from tests.support import free_port, wait_until
+
+PEERS = {
+    "LitServe": ("litserve",),
+    "mosec": ("mosec",),
+    "infinity": ("infinity-emb[server,torch]",),
+}
+SHARED = ("transformers>=5.20,<6", "safetensors", "numpy")
+IN_FLIGHT = 64
+START_SECONDS = 180.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", choices=sorted(PEERS), help="may be repeated")
+    options = parser.parse_args()
+    posts = read_posts(options.data, options.count)
+    problems: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(network("shipped", "real"))
+        texts = inputs_of(folder, [Post(**post) for post in posts])
+        running = stack.enter_context(service(RUBRIKA_CACHE_ROWS="0", RUBRIKA_MODEL=str(_readable(folder))))
+        data = as_csv(posts)
+        arms: dict[str, Callable[[], object]] = {
+            "ours": lambda: through_service(running.host, running.port, data, options.count)
+        }
+        for name in options.only or PEERS:
+            try:
+                ask = stack.enter_context(peer(name, folder))
+            except (subprocess.CalledProcessError, AssertionError, OSError) as error:
+                problems[name] = f"{type(error).__name__}: {error}"[:500]
+                continue
+            arms[name] = lambda ask=ask: send_all(ask, texts)  # type: ignore[misc]
+        seconds, _ = interleaved(arms, options.rounds)
+    rates = {name: summary([options.count / one for one in values]) for name, values in seconds.items()}
+    best = max((rate["median"] for name, rate in rates.items() if name != "ours"), default=None)
+    keep(
+        "peers",
+        {
+            "posts": options.count,
+            "source": "given" if options.data else "made up",
+            "rounds": options.rounds,
+            "posts_per_second": {name: {k: round(v, 1) for k, v in rate.items()} for name, rate in rates.items()},
+            "ours_over_the_best_peer": round(rates["ours"]["median"] / best, 2) if best else None,
+            "not_measured": problems,
+        },
+    )
+
+
+def send_all(ask: Callable[[str], object], texts: Sequence[str]) -> None:
+    """Send every text, `IN_FLIGHT` at a time."""
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        list(pool.map(ask, texts))
+
+
+@contextlib.contextmanager
+def peer(name: str, folder: ModelFolder) -> Iterator[Callable[[str], object]]:
+    """A running server of a peer, and what asks it for one text."""
+    python = installed(name)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="rubrika-bench-peer-") as place:
+        if name == "infinity":
+            model = _as_hub_folder(folder, Path(place))
+            command = [str(python.parent / "infinity_emb"), "v2", "--model-id", str(model), "--engine", "torch"]
+            command += ["--device", "cpu", "--dtype", "float32", "--batch-size", "32", "--port", str(port)]
+            url, body = f"http://127.0.0.1:{port}/embeddings", lambda text: {"model": str(model), "input": [text]}
+        else:
+            command = [str(python), "-m", f"bench.peer_{name.lower()}", str(port)]
+            path = "predict" if name == "LitServe" else "inference"
+            url, body = f"http://127.0.0.1:{port}/{path}", lambda text: {"text": text}
+        env = os.environ | {
+            "OMP_NUM_THREADS": str(available_cores()),
+            "HF_HUB_OFFLINE": "1",
+            "PEER_FOLDER": str(folder.path),
+        }
+        process = subprocess.Popen(
+            command, cwd=PROJECT_ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+
+            def ask(text: str) -> Any:
+                sent = urllib.request.Request(
+                    url, json.dumps(body(text)).encode(), {"Content-Type": "application/json"}
+                )
+                with urllib.request.urlopen(sent, timeout=600) as response:
+                    return json.load(response)
+
+            def answers() -> bool:
+                if process.poll() is not None:
+                    raise AssertionError(f"{name} ended with {process.returncode}")
+                with contextlib.suppress(OSError):
+                    return bool(ask("Привет"))
+                return False
+
+            wait_until(answers, START_SECONDS, f"{name} to answer", every=0.5)
+            yield ask
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def installed(name: str) -> Path:
+    """The Python of a peer's own environment, made on first use."""
+    place = Path(tempfile.gettempdir()) / f"rubrika-bench-{name.lower()}"
+    python = place / "bin" / "python"
+    if not (place / "complete").exists():
+        started = time.monotonic()
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+        # torch goes first, under exactly this name.
+        subprocess.run([*pip, "torch==2.13.0"], check=True)
+        shared = SHARED if name != "infinity" else ()
+        subprocess.run([*pip, "torch==2.13.0", *PEERS[name], *shared, "tokenizers", "onnx"], check=True)
+        (place / "complete").touch()
+        print(f"installed {name} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    return python
+
+
+def _as_hub_folder(folder: ModelFolder, place: Path) -> Path:
+    """The encoder as transformers keeps one: infinity loads nothing else."""
+    from ml.backends.torch_any import load_network
+
+    model = place / "model"
+    load_network(folder).encoder.save_pretrained(model)
+    reference_tokenizer(folder).save_pretrained(model)
+    return model
+
+
+def _readable(folder: ModelFolder) -> Path:
+    """The folder, in a place that the service's user may enter."""
+    folder.path.parent.chmod(0o755)
+    return folder.path
+
+
+if __name__ == "__main__":
+    main()

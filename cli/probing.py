@@ -1,0 +1,122 @@
+"""What `rubrika bench cpu` tries: arrangements of processes, each measured by `ml.probe`."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.settings import PROJECT_ROOT
+
+MODULES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
+"""Backends, and the modules that they need."""
+
+END_SECONDS = 20.0
+"""For so long a process that has said its rate may take to end."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """A way to share out the cores of a machine."""
+
+    backend: str
+    arithmetic: str
+    processes: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.backend:<11} {self.arithmetic:<8} {self.processes:>3} x {self.threads}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables of the environment that ask for it."""
+        return {
+            "RUBRIKA_BACKEND": self.backend,
+            "RUBRIKA_ARITHMETIC": self.arithmetic,
+            "RUBRIKA_WORKERS": str(self.processes),
+            "RUBRIKA_THREADS": str(self.threads),
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Posts a second of an arrangement, all processes together; or why there are none."""
+
+    arrangement: Arrangement
+    rate: float
+    problem: str = ""
+
+
+def engines(flags: frozenset[str], cores: int) -> list[Arrangement]:
+    """Return every backend and arithmetic that this machine may have, each in one process with all cores."""
+    halves = bool(flags & {"avx512_bf16", "amx_bf16"})
+    choices = [("openvino", "float32"), ("openvino", "int8"), ("onnxruntime", "float32")]
+    choices += [("openvino", "bfloat16"), ("torch", "bfloat16")] if halves else [("torch", "float32")]
+    return [
+        Arrangement(backend, arithmetic, 1, cores)
+        for backend, arithmetic in choices
+        if importlib.util.find_spec(MODULES[backend])
+    ]
+
+
+def shares(best: Arrangement, cores: int) -> list[Arrangement]:
+    """Return the other ways to share out the cores with the engine that was best: a process for each core, or for half
+    of them."""
+    counts = sorted({cores, max(1, cores // 2)} - {1})
+    return [Arrangement(best.backend, best.arithmetic, count, cores // count) for count in counts]
+
+
+def measure(arrangement: Arrangement, model: Path, cache_dir: Path, seconds: float) -> Measured:
+    """Start the processes, let them begin together, and add up their rates."""
+    with contextlib.ExitStack() as stack:
+        probes = [
+            stack.enter_context(_probe(arrangement, model, cache_dir, seconds)) for _ in range(arrangement.processes)
+        ]
+        for probe in probes:
+            if (line := _line(probe)) != "ready":
+                return Measured(arrangement, 0.0, line.removeprefix("not possible: ") or "it ended without a word")
+        for probe in probes:
+            assert probe.stdin is not None  # noqa: S101  (a pipe, as asked for below)
+            probe.stdin.write("go\n")
+            probe.stdin.flush()
+        try:
+            return Measured(arrangement, sum(float(_line(probe)) for probe in probes))
+        except ValueError:
+            return Measured(arrangement, 0.0, "it ended while it was measured")
+
+
+def best_of(measured: Sequence[Measured]) -> Measured:
+    """Return the fastest."""
+    return max(measured, key=lambda one: one.rate)
+
+
+@contextlib.contextmanager
+def _probe(arrangement: Arrangement, model: Path, cache_dir: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "ml.probe", str(model), arrangement.backend, arrangement.arithmetic]
+    command += [str(arrangement.threads), str(cache_dir), str(seconds)]
+    # Libraries make their threads when they are imported, so the number is set before.
+    threads = {name: str(arrangement.threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
+    process = subprocess.Popen(
+        command,
+        cwd=PROJECT_ROOT,
+        env=os.environ | threads,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+            process.wait(END_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _line(probe: subprocess.Popen[str]) -> str:
+    assert probe.stdout is not None  # noqa: S101  (a pipe, as asked for above)
+    return probe.stdout.readline().strip()

@@ -1,0 +1,61 @@
+"""`rubrika bench cpu`: real processes, a tiny model, and settings that the service takes."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from cli.probing import Arrangement, Measured, best_of, engines, measure, shares
+from jobs.cores import available_cores
+from jobs.settings import Settings
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def test_only_what_the_processor_gains_by_is_tried() -> None:
+    plain = {(one.backend, one.arithmetic) for one in engines(frozenset({"avx2"}), 4)}
+    assert ("openvino", "int8") in plain
+    assert not any(arithmetic == "bfloat16" for _, arithmetic in plain)
+    assert ("openvino", "bfloat16") in {(one.backend, one.arithmetic) for one in engines(frozenset({"amx_bf16"}), 4)}
+    assert all((one.processes, one.threads) == (1, 4) for one in engines(frozenset(), 4))
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, []), (2, [(2, 1)]), (6, [(3, 2), (6, 1)])])
+def test_cores_are_shared_out_among_processes(cores: int, expected: list[tuple[int, int]]) -> None:
+    found = shares(Arrangement("openvino", "int8", 1, cores), cores)
+    assert [(one.processes, one.threads) for one in found] == expected
+
+
+def test_rates_of_processes_are_added_up_and_the_fastest_wins(model: Path, tmp_path: Path) -> None:
+    two = measure(Arrangement("openvino", "float32", 2, 1), model, tmp_path, 0.2)
+    assert not two.problem
+    assert two.rate > 0
+    slower = Measured(two.arrangement, two.rate / 2)
+    assert best_of([slower, two]) is two
+
+
+def test_what_is_not_possible_says_why(model: Path, tmp_path: Path) -> None:
+    found = measure(Arrangement("onnxruntime", "int8", 1, 1), model, tmp_path, 0.2)
+    assert found.rate == 0
+    assert "int8 runs on OpenVINO alone" in found.problem
+
+
+def test_the_command_prints_settings_that_the_service_takes(model: Path) -> None:
+    result = CliRunner().invoke(main, ["bench", "cpu", "--model", str(model), "--seconds", "0.2"])
+    assert result.exit_code == 0, result.output
+    assert "posts/s" in result.stderr
+    chosen = dict(line.split("=") for line in result.stdout.split())
+    settings = Settings.from_env(chosen)
+    assert settings.workers * settings.threads <= available_cores()
+    assert (settings.backend, settings.arithmetic) == (chosen["RUBRIKA_BACKEND"], chosen["RUBRIKA_ARITHMETIC"])
+
+
+def test_a_folder_that_no_engine_runs_is_an_error_in_one_sentence(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["bench", "cpu", "--model", str(tmp_path), "--seconds", "0.2"])
+    assert result.exit_code == 2
+    assert "no complete model folder" in result.stderr
