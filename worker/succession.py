@@ -47,7 +47,9 @@ def choose(connection: Connection, settings: Settings) -> Choice:
     if reason is None:
         return Choice(Path(active.folder), activate=True)
     log.warning("the active model cannot be loaded here, %s is taken instead: %s", settings.model, reason)
-    return Choice(settings.model, activate=False)
+    # Another version of Rubrika brought another model into the very folder from which the active one was loaded: it is
+    # that model's successor. Any other is a stopgap, of this worker alone.
+    return Choice(settings.model, activate=Path(active.folder) == settings.model)
 
 
 def unusable(active: fleet.ActiveFolder) -> str | None:
