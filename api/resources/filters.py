@@ -14,6 +14,8 @@ from jobs.states import JobState
 NONE = "none"
 """`assigned=none`: the rows that are on none of the topics."""
 
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
 
 def read_filter(query: RowsQuery, model: Model | None) -> RowFilter:
     """The filter of a request. `model` is that of the job, whose topics may be named; None before it has one.
@@ -79,8 +81,14 @@ def _words(q: str | None) -> tuple[str, ...]:
 
 
 def _aware(moment: datetime | None) -> datetime | None:
-    """A time with its zone; one without, as a date alone is, counts in UTC like all times of the interface."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    """A time in UTC; one without a zone, as a date alone is, counts in UTC like all times of the interface.
+
+    Nothing was ever sent before `EARLIEST` or will be after `LATEST`, and Postgres knows neither all years nor all zones.
+    """
+    if moment is None:
+        return None
+    known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max(known, EARLIEST), LATEST).astimezone(UTC)
 
 
 def _check(pointer: str, topic: str, model: Model | None) -> None:

@@ -135,7 +135,7 @@ def test_a_chosen_file_waits_for_its_sender_to_sign_in_again(service: Service, p
     watch.assert_clean(401)
 
 
-def test_a_page_of_one_owner_does_not_stay_for_another(service: Service, page: Page) -> None:
+def test_a_page_of_one_owner_does_not_stay_for_another(service: Service, page: Page, watch: Watch) -> None:
     anna, boris = new_key(service, "anna"), new_key(service, "boris")
     page.goto("/login")
     enter(page, anna)
@@ -146,6 +146,7 @@ def test_a_page_of_one_owner_does_not_stay_for_another(service: Service, page: P
     enter(page, boris)
     expect(page.locator(".who-name")).to_have_text("boris")
     expect(page.locator("html")).to_have_attribute("data-owner", "boris")
+    watch.assert_clean(401)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_the_way_back_never_leads_away(service: Service, page: Page, watch: Watc
     enter(page, new_key(service, "anna"))
     page.wait_for_url(lambda url: "/login" not in url)
     assert page.url.startswith(service.url + "/")
-    assert watch.outside == []
+    watch.assert_clean(401)
 
 
 # --- pages of other sites -------------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def test_a_page_of_another_site_can_do_nothing_with_the_session(
     expect(mine.locator(".who-name")).to_have_text("anna")
 
 
-def test_a_revoked_key_is_signed_out_while_its_page_is_open(service: Service, page: Page) -> None:
+def test_a_revoked_key_is_signed_out_while_its_page_is_open(service: Service, page: Page, watch: Watch) -> None:
     anna = new_key(service, "anna")
     page.goto("/login?next=/files")
     enter(page, anna)
@@ -258,4 +259,5 @@ def test_a_revoked_key_is_signed_out_while_its_page_is_open(service: Service, pa
     page.wait_for_url("**/login?next=/files")
     enter(page, anna)
     expect(page.get_by_role("alert")).to_have_text("Такого ключа нет, или его отозвали.")
+    watch.assert_clean(401)
     wait_until(lambda: service.get("/healthz").status == 200)

@@ -55,6 +55,8 @@ def pages(client: FlaskClient, url: str) -> list[str]:
         ("since=2000-01-01&until=2100-01-01T00:00:00Z&q=тишина", [1]),
         ("until=2000-01-01", []),
         ("since=2100-01-01", []),
+        # Years and zones of which Postgres knows nothing.
+        ("since=0001-01-01T00:00:00%2B23:59&until=9999-12-31T23:59:59-23:59&q=тишина", [1]),
     ],
 )
 def test_texts_that_are_asked_for(client: FlaskClient, posted: list[str], query: str, numbers: list[int]) -> None:

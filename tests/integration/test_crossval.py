@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.model_commands import train
-from ml import artifact, data, teachers
+from ml import artifact, calibrate, data, teachers
 from ml.errors import DataError
 from ml.posts import Post
 from tests.support import wait_until
@@ -122,7 +122,11 @@ def test_teachers_are_averaged_as_logits_by_weight_and_put_in_order(tmp_path: Pa
     turned = second[::-1, ::-1].copy()
     teachers.OutOfFold(tuple(keys[::-1]), ("b", "a"), turned, turned).write(tmp_path / "2.npz")
     both = [teachers.Teacher.parse(f"{tmp_path}/1.npz=3"), teachers.Teacher.parse(f"{tmp_path}/2.npz")]
-    expected = 0.75 * dataset.labels + 0.25 / (1 + np.exp(-(3 * first + second) / 4))
+    mean = (3 * first + second) / 4
+    np.testing.assert_allclose(teachers.together(dataset, both, seed=1), mean, atol=1e-6)
+    # And calibrated before they soften the labels.
+    said = calibrate.fit(mean, dataset.labels).probabilities(mean)
+    expected = 0.75 * dataset.labels + 0.25 * said
     np.testing.assert_allclose(teachers.soft_labels(dataset, both, 0.25, seed=1), expected, atol=1e-6)
 
 

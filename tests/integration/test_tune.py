@@ -127,7 +127,7 @@ def test_trials_that_lag_behind_are_ended_early(base: Path, tmp_path: Path) -> N
         ("ranges: {rate: [1, 2]}", "no option --rate"),
         ("ranges: {run: [a, b]}", "no option --run"),
         ("ranges: {epochs: [few]}", "epochs: 'few' is not a valid integer"),
-        ("ranges: {epochs: {low: 0, high: 3}}", "epochs: 0 is not in the range"),
+        ("ranges: {epochs: {low: -1, high: 3}}", "epochs: -1 is not in the range"),
         ("ranges: {lr: {low: 2, high: 1}}", "with low below high"),
         ("ranges: {lr: {low: 0, high: 1, log: true}}", "log from above 0"),
         ("ranges: {lr: 3}", "must be a list of values"),
