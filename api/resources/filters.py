@@ -83,7 +83,7 @@ def _words(q: str | None) -> tuple[str, ...]:
 def _aware(moment: datetime | None) -> datetime | None:
     """A time in UTC; one without a zone, as a date alone is, counts in UTC like all times of the interface.
 
-    Nothing was ever sent before `EARLIEST` or will be after `LATEST`, and Postgres knows neither all years nor all zones.
+    Nothing was sent before `EARLIEST` or will be after `LATEST`, and Postgres knows neither all years nor all zones.
     """
     if moment is None:
         return None
