@@ -125,6 +125,8 @@ def test_a_chosen_file_waits_for_its_sender_to_sign_in_again(service: Service, p
     page.goto("/login?next=/files")
     enter(page, anna)
     expect(page.locator(".who-name")).to_have_text("anna")
+    # The list is drawn by the module that listens for files.
+    page.locator("#list > *").first.wait_for()
     page.locator("#file").set_input_files({"name": "п.csv", "mimeType": "text/csv", "buffer": csv(DRAFT, "Туман")})
     expect(page.get_by_role("button", name="Отправить")).to_be_enabled()
     end_sessions(service)

@@ -31,7 +31,7 @@ MEANINGS = {
     *FileCode,
     *RowError,
     *("ambiguous", "not_alone", "too_many_items", "topic_missing", "unknown_topic", "unknown_model"),
-    *("invalid_key", "idempotency_mismatch"),
+    *("invalid_key", "idempotency_mismatch", "unknown_status"),
     *("invalid_cursor", "invalid_thresholds", "unknown_value", "unknown_field", "invalid_json"),
 }
 """Codes of what a document can only say in words."""
