@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import network
+from ml import cheaper, network
 from ml.crops import crop
 from ml.encoding import TextEncoder, pad
 from ml.runs import RunFolder
@@ -94,6 +94,7 @@ def fit(
     steps = plan.epochs * per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_and_decay(steps, plan.warmup))
     bf16 = network.has_fast_bfloat16(device)
+    cheaper.prepare(net.encoder, device, network.has_amx())
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     say(f"{steps} steps on {device.type}, {'bfloat16' if bf16 else 'float32'}")
     place = _Place(plan.seed)
@@ -136,6 +137,7 @@ def fit(
         net.load_state_dict(place.best)
         if place.best_epoch != place.epoch - 1:
             say(f"epoch {place.best_epoch} was the best: its weights are taken")
+    cheaper.restore(net.encoder)
 
 
 class _Place:
