@@ -175,6 +175,11 @@ def our_arms(
             ("ONNX Runtime float32", "onnxruntime", "float32"),
             ("torch float32 packed", "torch", "float32"),
         ]
+        if folder.ranges is not None:
+            choices += [
+                ("OpenVINO int8 in fixed ranges", "openvino", "int8-static"),
+                ("ONNX Runtime int8 in fixed ranges", "onnxruntime", "int8-static"),
+            ]
         if processor_flags() & {"avx512_bf16", "amx_bf16"}:
             choices += [
                 ("OpenVINO bfloat16", "openvino", "bfloat16"),

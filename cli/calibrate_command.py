@@ -44,6 +44,7 @@ def calibrate(
             split=split,
             none_file=none_file,
             none_categories=categories(none_categories),
+            threads=int(load["threads"]),
         )
     except MlError as error:
         raise click.ClickException(str(error)) from error

@@ -19,6 +19,7 @@ from cli.keys_command import keys
 from cli.model_commands import COMMANDS as MODEL_COMMANDS
 from cli.models_command import models
 from cli.predict_command import predict
+from cli.ranges_command import ranges
 from cli.tune_command import tune
 from cli.up_command import up
 from jobs import logs
@@ -111,6 +112,7 @@ main.add_command(data)
 main.add_command(compare)
 main.add_command(tune)
 main.add_command(calibrate)
+main.add_command(ranges)
 main.add_command(predict)
 main.add_command(classify)
 main.add_command(explain)

@@ -13,7 +13,7 @@ import click
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
-ARITHMETICS = ("auto", "float", "float32", "bfloat16", "int8")
+ARITHMETICS = ("auto", "float", "float32", "bfloat16", "int8", "int8-static")
 
 TRAINING_PACKAGES = ("torch", "transformers", "sklearn")
 

@@ -28,7 +28,7 @@ class Arrangement:
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.backend:<11} {self.arithmetic:<8} {self.processes:>3} x {self.threads}"
+        return f"{self.backend:<11} {self.arithmetic:<11} {self.processes:>3} x {self.threads}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -53,7 +53,7 @@ class Measured:
 def engines(flags: frozenset[str], cores: int) -> list[Arrangement]:
     """Return every backend and arithmetic that this machine may have, each in one process with all cores."""
     halves = bool(flags & {"avx512_bf16", "amx_bf16"})
-    choices = [("openvino", "float32"), ("openvino", "int8"), ("onnxruntime", "float32")]
+    choices = [("openvino", "float32"), ("openvino", "int8"), ("openvino", "int8-static"), ("onnxruntime", "float32")]
     choices += [("openvino", "bfloat16"), ("torch", "bfloat16")] if halves else [("torch", "float32")]
     return [
         Arrangement(backend, arithmetic, 1, cores)

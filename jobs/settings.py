@@ -39,8 +39,9 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
     "RUBRIKA_ARITHMETIC": (
         "auto",
-        "`float32`, `bfloat16`, `int8` (OpenVINO alone), `float`: the faster of the first two, or `auto`: int8 on "
-        "processors with VNNI and without AMX",
+        "`float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static`: with the ranges of the model's folder, "
+        "`float`: the faster of the first two, or `auto`: 8 bits on processors with VNNI and without AMX, with the "
+        "ranges where they agree with float32",
     ),
     "RUBRIKA_AUTH": (
         "",
@@ -247,7 +248,7 @@ class Settings:
             model_is_given=bool(text("RUBRIKA_MODEL")),
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
             backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
-            arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "float32", "bfloat16", "int8"),
+            arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "float32", "bfloat16", "int8", "int8-static"),
             auth=choice("RUBRIKA_AUTH", "off", "keys")
             if text("RUBRIKA_AUTH")
             else ("off" if _is_loopback(text("RUBRIKA_HOST")) else "keys"),

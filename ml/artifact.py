@@ -8,6 +8,8 @@ tokenizer.json      the tokenizer
 rubrika.json        name, version, topics in label order with thresholds and calibration, input settings
 card.json           base, data digest, figures as measured, limits, licence: for programs
 README.md           the same as a model card for people
+ranges.json         between which numbers the inputs of the matrix products lie (`ml.ranges`), for 8 bits
+                    with fixed ranges; older folders have none
 validation.json     keys of the posts that training did not see, so that `rubrika evaluate` can find them again
 MANIFEST            SHA-256 of each of these files, as `sha256sum` writes it
 """
@@ -28,6 +30,7 @@ from ml.calibrate import Calibration
 from ml.cleaning import NO_CLEANING, Cleaning
 from ml.errors import DataError, ModelError
 from ml.posts import Fields, fields_named
+from ml.ranges import Ranges, ranges_of
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -35,6 +38,7 @@ TOKENIZER = "tokenizer.json"
 SETTINGS = "rubrika.json"
 CARD = "card.json"
 VALIDATION = "validation.json"
+RANGES = "ranges.json"
 README = "README.md"
 MANIFEST = "MANIFEST"
 REQUIRED = (WEIGHTS, CONFIG, TOKENIZER, SETTINGS, CARD)
@@ -86,6 +90,7 @@ class ModelFolder:
     weights_sha256: str
     cleaning: Cleaning = NO_CLEANING
     fields: Fields = "marked"
+    ranges: Ranges | None = None
 
     @property
     def weights(self) -> Path:
@@ -138,9 +143,17 @@ def read(path: Path) -> ModelFolder:
             # Folders that say nothing of these were made before they could be chosen.
             cleaning=Cleaning.of(settings.get("cleaning", ())),
             fields=fields_named(settings.get("fields", "marked")),
+            ranges=_ranges(path) if RANGES in digests else None,
         )
     except (KeyError, TypeError, ValueError, DataError) as error:
         raise ModelError(f"{path / SETTINGS} is damaged: {error!r}.") from error
+
+
+def _ranges(path: Path) -> Ranges | None:
+    try:
+        return ranges_of(_read_json(path / RANGES))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path / RANGES} is damaged: {error!r}.") from error
 
 
 def verify(path: Path) -> dict[str, str]:
@@ -219,16 +232,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def add_to_card(path: Path, more: Mapping[str, Any]) -> None:
-    """Let the card of a model folder say `more` as well, in one step. The digest of the folder changes with it.
+    """Let the card of a model folder say `more` as well, as `put`."""
+    put(path, CARD, _read_json(path / CARD) | dict(more))
+
+
+def put(path: Path, name: str, content: object) -> None:
+    """Write the JSON file `name` into a model folder in one step. The digest of the folder changes with it.
 
     Raises:
         ModelError: the folder is missing or damaged.
     """
     verify(path)
-    content = _read_json(path / CARD) | dict(more)
     with replacing(path) as draft:
         shutil.copytree(path, draft, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
-        write_json(draft / CARD, content)
+        write_json(draft / name, content)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -111,8 +111,9 @@ class Classifier:
             folder: the model folder.
             device: `auto`, `cpu` or `cuda`.
             backend: `auto`, `openvino`, `onnxruntime` or `torch`.
-            arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `float` (the backend's choice of the first
-                two), or `auto`: int8 where the processor gains by it.
+            arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static` (OpenVINO and ONNX Runtime, for
+                folders with ranges), `float` (the backend's choice of the first two), or `auto`: 8 bits where the
+                processor gains by it, in fixed ranges where the folder says that they agree with float32.
             threads: cores to use on a CPU; 0: all that the process may use.
             cache_dir: where graphs are kept between starts; None: `rubrika` in the user's cache folder.
 
@@ -215,9 +216,9 @@ def load_backend(
     if backend == "openvino":
         from ml.backends.openvino_cpu import OpenVinoBackend
 
-        return OpenVinoBackend(
-            model, cache_dir, threads, fastest_arithmetic(processor_flags()) if chosen == "auto" else chosen
-        )
+        if chosen == "auto":
+            chosen = fastest_arithmetic(processor_flags(), model.ranges is not None and model.ranges.agree)
+        return OpenVinoBackend(model, cache_dir, threads, chosen)
     if arithmetic == "int8":
         raise BackendError(f"int8 runs on OpenVINO alone, and the backend is {backend}.")
     if backend == "onnxruntime":
@@ -225,7 +226,9 @@ def load_backend(
 
         if chosen == "bfloat16":
             raise BackendError("ONNX Runtime has no bfloat16 on a CPU: choose another arithmetic or another backend.")
-        return OnnxRuntimeBackend(model, cache_dir, threads)
+        return OnnxRuntimeBackend(model, cache_dir, threads, arithmetic=chosen)
+    if chosen == "int8-static":
+        raise BackendError("Fixed ranges run on OpenVINO and ONNX Runtime, and the backend is torch.")
     from ml.backends.torch_any import TorchBackend
 
     return TorchBackend(model, device, threads, chosen)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import artifact, calibrate, data, metrics, reliable
+from ml.artifact import ModelInfo
 from ml.classifier import Classifier, Predictions
 from ml.crops import crop
 from ml.errors import DataError
@@ -204,7 +205,7 @@ def choose(classifier: Classifier, folder: Path, data_folder: Path, split: str) 
     Raises:
         DataError: as `evaluate`.
     """
-    posts = _with_topics_of(classifier, data.read_folder(data_folder), data_folder)
+    posts = with_topics_of(classifier.info, data.read_folder(data_folder), data_folder)
     held = read_held(folder)
     return Chosen(*_choose(posts, held, split, data_folder))
 
@@ -216,6 +217,33 @@ def read_held(folder: Path) -> Held | None:
         return None
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return Held(str(content["data_digest"]), frozenset(content["posts"].split()), frozenset(content["none"].split()))
+
+
+def parts(
+    posts: data.Dataset, held: Held | None, validation_share: float, seed: int
+) -> tuple[data.Dataset, data.Dataset, bool]:
+    """Return posts to learn from, posts for validation, and whether the latter are such as a training held back.
+
+    Args:
+        posts: all there are.
+        held: what a model folder records; where `posts` has some of these, they are the validation posts.
+        validation_share, seed: of a random split, where it has none.
+
+    Raises:
+        DataError: one of the two is empty.
+    """
+    unseen = [row for row, post in enumerate(posts.posts) if held and data.text_key(post) in held.posts]
+    if unseen:
+        # What is near-equal to a validation post is no post to learn from.
+        groups = {posts.groups[row] for row in unseen}
+        learn = [row for row, group in enumerate(posts.groups) if group not in groups]
+        found = posts.take(learn), posts.take(unseen)
+    else:
+        rows = data.split(posts, validation_share, seed)
+        found = posts.take(rows[0]), posts.take(rows[1])
+    if not len(found[0].posts) or not len(found[1].posts):
+        raise DataError("There are too few posts to learn from some and check with others.")
+    return *found, bool(unseen)
 
 
 def table(report: Report) -> str:
@@ -239,8 +267,13 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _with_topics_of(classifier: Classifier, posts: data.Dataset, folder: Path) -> data.Dataset:
-    wanted = [topic.id for topic in classifier.info.topics]
+def with_topics_of(model: ModelInfo, posts: data.Dataset, folder: Path) -> data.Dataset:
+    """Return `posts`, read from `folder`, with the topics in the order of the model.
+
+    Raises:
+        DataError: they have other topics.
+    """
+    wanted = [topic.id for topic in model.topics]
     found = [topic.id for topic in posts.topics]
     if sorted(wanted) != sorted(found):
         raise DataError(f"The model knows the topics {', '.join(wanted)}; {folder} has {', '.join(found)}.")

@@ -3,10 +3,13 @@
 One weights file serves every backend: nothing is exported ahead of time and no second copy is carried. Only standard
 operators are used (opset 17), and batch and length stay open. The graph has its weights in float16 and computes with
 them in float32; or it has those of the layers in 8 bits with a scale for each output, as the folder stores them
-(`ml.weights`), which a runtime may multiply as integers. The architecture is that of Devlin et al. 2018
+(`ml.weights`), which a runtime may multiply as integers; or it rounds what they are multiplied with to 8 bits as well,
+within the ranges of the folder (`ml.ranges`). The architecture is that of Devlin et al. 2018
 (arXiv:1810.04805), as transformers' `BertModel` computes it.
 """
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ml import weights as weights_file
 from ml.artifact import ModelFolder
 from ml.errors import ModelError
+from ml.ranges import Range, Ranges
 
 OPSET = 17
 IR_VERSION = 9
@@ -33,24 +37,49 @@ MASKED = -1e4
 
 Array = npt.NDArray[Any]
 
-Weights = Literal["float16", "int8"]
-"""How the weights of the layers are stored. Embeddings and the last layer are in float16 and float32 either way."""
+Weights = Literal["float16", "int8", "int8-static"]
+"""How the weights of the layers are stored; `int8-static`: in 8 bits, and so are their inputs, in fixed ranges.
+Embeddings and the last layer are in float16 and float32 either way."""
+
+LOW, HIGH = ".low", ".high"
+"""What the outputs of `watching` are named, after the product whose input they speak of."""
 
 
 def build(folder: ModelFolder, weights: Weights = "float16") -> onnx.ModelProto:
     """Return the graph of a model folder: int64 `input_ids`, `attention_mask` (batch, length) to float32 `logits`.
 
     Raises:
-        ModelError: the encoder is no BERT, or weights are missing or of another shape than the configuration says.
+        ModelError: the encoder is no BERT, weights are missing or of another shape than the configuration says, or
+            the folder has no ranges and they are asked for.
     """
+    return _bert(folder, weights).build()
+
+
+def watching(folder: ModelFolder) -> onnx.ModelProto:
+    """Return the graph in float16 with more outputs: for each input of products the least and the largest number of
+    each channel, float32 (channels,), over all tokens, so that only batches without padding make sense.
+
+    Raises:
+        ModelError: as `build`.
+    """
+    return _bert(folder, "float16", watched=True).build()
+
+
+def _bert(folder: ModelFolder, weights: Weights, watched: bool = False) -> "_Bert":
     config = folder.config
     if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
         raise ModelError(
             f"{folder.path} holds an encoder of type {config.get('model_type')!r}; only `bert` runs on ONNX Runtime "
             "and OpenVINO. Use the torch backend for it (RUBRIKA_BACKEND=torch)."
         )
+    fixed = folder.ranges if weights == "int8-static" else None
+    if weights == "int8-static" and fixed is None:
+        raise ModelError(
+            f"{folder.path} has no ranges that this version of Rubrika knows: `rubrika ranges {folder.path} POSTS` "
+            "measures them, or choose another arithmetic (RUBRIKA_ARITHMETIC=auto)."
+        )
     values = weights_file.read(folder.weights)
-    return _Bert(config, values, len(folder.info.topics), folder.pooling, weights).build()
+    return _Bert(config, values, len(folder.info.topics), folder.pooling, weights, fixed, watched)
 
 
 def cached(folder: ModelFolder, cache_dir: Path, weights: Weights = "float16") -> Path:
@@ -58,7 +87,11 @@ def cached(folder: ModelFolder, cache_dir: Path, weights: Weights = "float16") -
 
     Several processes may ask at once: each file appears whole or not at all.
     """
-    path = cache_dir / f"{folder.weights_sha256[:24]}-{folder.pooling}-{weights}-{GRAPH_VERSION}.onnx"
+    form: str = weights
+    if weights == "int8-static" and folder.ranges is not None:
+        told = json.dumps(folder.ranges.content()["inputs"], sort_keys=True)
+        form += f"-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    path = cache_dir / f"{folder.weights_sha256[:24]}-{folder.pooling}-{form}-{GRAPH_VERSION}.onnx"
     if not path.exists():
         write(folder, path, weights)
     return path
@@ -82,11 +115,20 @@ class _Bert:
     """The nodes of one graph, in the order in which the network computes them."""
 
     def __init__(
-        self, config: Mapping[str, Any], values: Mapping[str, Array], topics: int, pooling: str, weights: Weights
+        self,
+        config: Mapping[str, Any],
+        values: Mapping[str, Array],
+        topics: int,
+        pooling: str,
+        weights: Weights,
+        fixed: Ranges | None = None,
+        watched: bool = False,
     ) -> None:
         self._config = config
         self._values = values
         self._weights = weights
+        self._fixed = fixed
+        self._watched: list[str] | None = [] if watched else None
         self._topics = topics
         self._pooling = pooling
         self._hidden = int(config["hidden_size"])
@@ -112,7 +154,8 @@ class _Bert:
             for name in ("input_ids", "attention_mask")
         ]
         logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", self._topics])
-        graph = helper.make_graph(self._nodes, "rubrika", ids, [logits], list(self._initialisers.values()))
+        seen = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["channels"]) for name in self._watched or ()]
+        graph = helper.make_graph(self._nodes, "rubrika", ids, [logits, *seen], list(self._initialisers.values()))
         opset = helper.make_opsetid("", OPSET)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="rubrika")
 
@@ -137,19 +180,20 @@ class _Bert:
 
     def _layer(self, name: str, states: str, penalty: str) -> str:
         attended = self._attention(f"{name}.attention.self", states, penalty)
-        projected = self._linear(f"{name}.attention.output.dense", attended, self._hidden, self._hidden)
+        projected = self._product(f"{name}.attention.output.dense", attended, self._hidden, self._hidden)
         states = self._norm(f"{name}.attention.output.LayerNorm", self._node("Add", projected, states))
         wide = int(self._config["intermediate_size"])
-        inner = self._activation(self._linear(f"{name}.intermediate.dense", states, self._hidden, wide))
-        outer = self._linear(f"{name}.output.dense", inner, wide, self._hidden)
+        inner = self._activation(self._product(f"{name}.intermediate.dense", states, self._hidden, wide))
+        outer = self._product(f"{name}.output.dense", inner, wide, self._hidden)
         return self._norm(f"{name}.output.LayerNorm", self._node("Add", outer, states))
 
     def _attention(self, name: str, states: str, penalty: str) -> str:
         size = self._hidden // self._heads
         split = self._ints("split_heads", [0, 0, self._heads, size])
+        given = self._given(name, states, self._hidden)
 
         def heads(part: str, order: list[int]) -> str:
-            projected = self._linear(f"{name}.{part}", states, self._hidden, self._hidden)
+            projected = self._linear(f"{name}.{part}", given, self._hidden, self._hidden, place=name)
             return self._node("Transpose", self._node("Reshape", projected, split), perm=order)
 
         query, key, value = heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]), heads("value", [0, 2, 1, 3])
@@ -214,6 +258,29 @@ class _Bert:
         bias = self._constant("ngrams.bias", self._weight("ngrams.bias").astype(np.float32))
         return self._node("Add", self._node("Div", weights, norm), bias)
 
+    def _product(self, name: str, states: str, inputs: int, outputs: int) -> str:
+        return self._linear(name, self._given(name, states, inputs), inputs, outputs, place=name)
+
+    def _given(self, place: str, states: str, channels: int) -> str:
+        """What a product is given: the states, watched or rounded to 8 bits within their range where that is asked."""
+        if self._watched is not None:
+            for kind, name in (("ReduceMin", place + LOW), ("ReduceMax", place + HIGH)):
+                self._watched.append(self._node(kind, states, output=name, axes=[0, 1], keepdims=0))
+        if self._fixed is None:
+            return states
+        fixed = self._range(place, channels)
+        if fixed.divided:
+            states = self._node("Mul", states, self._constant(f"{place}.divisors", 1 / fixed.divisors(channels)))
+        step = self._float(f"{place}.step", fixed.step)
+        zero = self._constant(f"{place}.zero", np.array(fixed.zero, dtype=np.uint8))
+        return self._node("DequantizeLinear", self._node("QuantizeLinear", states, step, zero), step, zero)
+
+    def _range(self, place: str, channels: int) -> Range:
+        fixed = self._fixed.inputs.get(place) if self._fixed is not None else None
+        if fixed is None or not all(0 <= channel < channels for channel in fixed.divided):
+            raise ModelError(f"The ranges do not fit the network: they say nothing of {place}, or of other channels.")
+        return fixed
+
     def _linear(
         self,
         name: str,
@@ -222,11 +289,15 @@ class _Bert:
         outputs: int,
         output: str | None = None,
         weights: Weights | None = None,
+        place: str | None = None,
     ) -> str:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
         if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
             raise ModelError(f"The weights {name} have shape {weight.shape}, not {(outputs, inputs)}: damaged model.")
-        matrix = self._matrix(f"{name}.weight", weight, weights or self._weights)
+        if place and self._fixed is not None:
+            matrix = self._whole_matrix(f"{name}.weight", weight * self._range(place, inputs).divisors(inputs))
+        else:
+            matrix = self._matrix(f"{name}.weight", weight, weights or self._weights)
         product = self._node("MatMul", states, matrix)
         return self._node("Add", product, self._constant(f"{name}.bias", bias.astype(np.float32)), output=output)
 
@@ -238,6 +309,13 @@ class _Bert:
         rounded = self._constant(f"{name}.int8", np.ascontiguousarray(whole.T))
         outputs = self._constant(f"{name}.scale", scale[None])
         return self._node("Mul", self._node("Cast", rounded, to=TensorProto.FLOAT), outputs)
+
+    def _whole_matrix(self, name: str, values: Array) -> str:
+        """As `_matrix` in 8 bits, in the form that runtimes look for beside inputs in 8 bits."""
+        whole, scale = weights_file.round_rows(values)
+        rounded = self._constant(f"{name}.int8", np.ascontiguousarray(whole.T))
+        zero = self._constant(f"{name}.zero", np.zeros(len(scale), dtype=np.int8))
+        return self._node("DequantizeLinear", rounded, self._constant(f"{name}.scale", scale), zero, axis=1)
 
     def _norm(self, name: str, states: str) -> str:
         scale = self._constant(f"{name}.weight", self._weight(f"{name}.weight").astype(np.float32))

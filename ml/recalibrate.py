@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ml import artifact, calibrate, card, compare_report, evaluate, metrics, reliable
+from ml import artifact, calibrate, card, compare_report, evaluate, metrics, ranging, reliable
 from ml.classifier import Classifier
 from ml.crops import crop
 from ml.errors import DataError
@@ -33,6 +33,7 @@ def recalibrate(
     split: str = "auto",
     none_file: Path | None = None,
     none_categories: Sequence[str] = (),
+    threads: int = 0,
 ) -> tuple[Figures, list[str]]:
     """Write the model folder `out`: that of `classifier` with another calibration, other thresholds and figures.
 
@@ -45,6 +46,7 @@ def recalibrate(
         version: of the new model.
         split: as for `ml.evaluate.evaluate`.
         none_file, none_categories: counter-examples to measure with.
+        threads: cores to use; 0: all.
 
     Returns:
         Cross-fitted figures, each with mean and standard deviation over random halvings, and warnings.
@@ -94,6 +96,8 @@ def recalibrate(
         "held_back": chosen.split == "validation",
     }
     _write(folder, out, settings, content)
+    # The network stays within the same ranges; whether that changes an assignment depends on the thresholds.
+    ranging.renew_agreement(out, posts, threads)
     return figures.honest, chosen.warnings
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ml import artifact, data, evaluate, network, weights
 from ml.artifact import ModelFolder
-from ml.errors import DataError, ModelError
+from ml.errors import ModelError
 
 if TYPE_CHECKING:
     from ml.train import TrainOptions
@@ -138,18 +138,8 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
     """
     model = model_at(options.base)
     held = evaluate.read_held(model.path) if model else None
-    unseen = [row for row, post in enumerate(posts.posts) if held and data.text_key(post) in held.posts]
-    if unseen:
-        # What is near-equal to a validation post is no post to learn from.
-        groups = {posts.groups[row] for row in unseen}
-        learn = [row for row, group in enumerate(posts.groups) if group not in groups]
-        parts = posts.take(learn), posts.take(unseen)
-    else:
-        rows = data.split(posts, options.validation_share, options.seed)
-        parts = posts.take(rows[0]), posts.take(rows[1])
-    if not len(parts[0].posts) or not len(parts[1].posts):
-        raise DataError("There are too few posts to learn from some and check with others.")
-    return *parts, model is None or bool(unseen)
+    learn, check, unseen = evaluate.parts(posts, held, options.validation_share, options.seed)
+    return learn, check, model is None or unseen
 
 
 def _tokenizer(base: str) -> str:

@@ -5,8 +5,8 @@
 What happens, top to bottom: posts are read and split; teachers that have not seen a post (a plain TF-IDF model, or
 networks by `ml.crossval`) soften its noisy labels; the encoder and a linear head learn them with AdamW, warm-up and
 linear decay, on whole posts, on crops of two to thirty words and on counter-examples that belong to no topic;
-probabilities are calibrated and thresholds chosen on the validation posts; everything is written as one folder. One
-seed gives one result on one machine.
+probabilities are calibrated and thresholds chosen on the validation posts; everything is written as one folder, and
+then the ranges that 8 bits take (`ml.ranging`). One seed gives one result on one machine.
 """
 
 import time
@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, fitting, metrics, network, ngrams, reliable, start, teachers
+from ml import calibrate, card, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
 from ml.crops import crop
 from ml.encoding import TextEncoder, pad
-from ml.errors import ModelError
+from ml.errors import BackendError, ModelError
 from ml.posts import Fields, Post
 from ml.runs import RunFolder
 
@@ -154,10 +154,21 @@ def train(
         start=start.history(options.base),
     )
     card.write_model(out, net, fitted.tokenizer, run)
+    _add_ranges(out, learn, check, options.threads, say)
     if run_dir is not None:
         run_dir.finish()
     say(f"wrote {out}; " + ", ".join(f"{name} {mean:.3f} ± {spread:.3f}" for name, (mean, spread) in honest.items()))
     return honest
+
+
+def _add_ranges(out: Path, learn: data.Dataset, check: data.Dataset, threads: int, say: Say) -> None:
+    """Measure what fixed ranges of 8 bits take; a network that has none of OpenVINO's graphs runs without them."""
+    try:
+        found = ranging.add(out, learn.posts, check, threads)
+    except (BackendError, ModelError) as error:
+        say(f"! no ranges for 8 bits: {error}")
+    else:
+        say(f"ranges for 8 bits: {ranging.told(found)}")
 
 
 def fit_fold(

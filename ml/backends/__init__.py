@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from ml.batches import Batching, Ids
 
-Arithmetic = Literal["auto", "float", "float32", "bfloat16", "int8"]
-"""`float` leaves the choice between float32 and bfloat16 to the backend, `auto` that of int8 as well."""
+Arithmetic = Literal["auto", "float", "float32", "bfloat16", "int8", "int8-static"]
+"""`float` leaves the choice between float32 and bfloat16 to the backend, `auto` that of int8 as well. In `int8` each
+stretch of a text has a scale of its own, in `int8-static` all texts the ranges that the model folder has."""
 
 Logits = npt.NDArray[np.float32]
 """(texts, topics), before calibration."""
@@ -70,10 +71,16 @@ def processor_flags() -> frozenset[str]:
     return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
 
 
-def fastest_arithmetic(flags: frozenset[str]) -> Arithmetic:
-    """Return what is fastest on a processor with these instructions.
+def fastest_arithmetic(flags: frozenset[str], ranges_agree: bool = False) -> Arithmetic:
+    """Return what is fastest on a processor with these instructions, and exact enough.
+
+    Args:
+        flags: as `processor_flags` returns them.
+        ranges_agree: whether the model has fixed ranges and was found to agree with float32 within them.
 
     VNNI multiplies four pairs of 8-bit numbers in the time of one pair of float32. AMX in bfloat16 is at least as fast
     as that and needs no rounding to 8 bits.
     """
-    return "int8" if flags & {"avx512_vnni", "avx_vnni"} and "amx_bf16" not in flags else "float"
+    if not flags & {"avx512_vnni", "avx_vnni"} or "amx_bf16" in flags:
+        return "float"
+    return "int8-static" if ranges_agree else "int8"

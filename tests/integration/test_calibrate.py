@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.calibrate_command import calibrate
-from ml import artifact
+from ml import artifact, ranging
 from ml.classifier import Classifier
 from ml.data import DEFAULT_NAMES, read_folder
 from tests.tiny_model import TEXTS, make_tiny_model
@@ -110,3 +110,15 @@ def _keys(posts: Path) -> list[str]:
     from ml.data import text_key
 
     return [text_key(post) for post in read_folder(posts).posts]
+
+
+def test_ranges_stay_and_are_compared_at_the_new_thresholds(model: Path, posts: Path, tmp_path: Path) -> None:
+    data = read_folder(posts)
+    found = ranging.add(model, data.posts[:20], data.take(list(range(20, 40))), threads=1)
+    out = tmp_path / "mine"
+    run(model, posts, "-o", out, "--version", "2", "--cache-dir", tmp_path, "--device", "cpu", "--threads", "1")
+    kept = artifact.read(out).ranges
+    assert kept is not None
+    assert kept.inputs == found.inputs
+    assert kept.agreement is not None
+    assert kept.agreement.posts == len(data.posts)

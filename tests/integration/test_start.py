@@ -22,7 +22,7 @@ def card(folder: Path) -> dict[str, Any]:
 
 
 def logits(folder: Path, texts: Path, cache: Path) -> np.ndarray:
-    classifier = Classifier.load(folder, device="cpu", threads=1, cache_dir=cache)
+    classifier = Classifier.load(folder, arithmetic="float32", device="cpu", threads=1, cache_dir=cache)
     return classifier.predict(read_folder(texts).posts).logits
 
 

@@ -86,7 +86,7 @@ def test_a_trained_model_knows_what_it_was_taught(trained: Path, tmp_path: Path)
 
 def test_the_folder_holds_no_path_of_the_machine_and_no_text_of_a_post(trained: Path, base: Path) -> None:
     names = sorted(file.name for file in trained.iterdir())
-    assert names == sorted([*artifact.REQUIRED, artifact.VALIDATION, artifact.MANIFEST, "README.md"])
+    assert names == sorted([*artifact.REQUIRED, artifact.RANGES, artifact.VALIDATION, artifact.MANIFEST, "README.md"])
     for name in set(names) - {artifact.WEIGHTS, artifact.TOKENIZER}:
         content = (trained / name).read_text(encoding="utf-8")
         assert str(base.parent) not in content
