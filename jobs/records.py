@@ -89,6 +89,8 @@ class NewJob:
     idempotency: Idempotency | None = None
     max_waiting: int | None = None
     """How many rows of its owner may wait when it is there; None: whoever makes it has looked at that."""
+    max_explanations: int | None = None
+    """How many explanations of its owner may wait when it is there."""
 
     def read_layout(self) -> Mapping[str, Any]:
         """The layout, asked for when the rows were read."""

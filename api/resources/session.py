@@ -87,5 +87,6 @@ def _resource(ctx: Context, who: Caller) -> dict[str, object]:
         "limits": {
             "requests_per_minute": settings.max_requests_per_minute if limited else None,
             "waiting_rows": settings.max_waiting_rows,
+            "waiting_explanations": settings.max_waiting_explanations,
         },
     }
