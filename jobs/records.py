@@ -22,7 +22,7 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
-_TEXT_ID = re.compile(r"^([0-9a-f]{32})-([1-9][0-9]{0,8})$")
+_TEXT_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,8})")
 
 
 def text_id(job_id: UUID, row_no: int) -> str:
@@ -32,7 +32,7 @@ def text_id(job_id: UUID, row_no: int) -> str:
 
 def parse_text_id(value: str) -> tuple[UUID, int]:
     """The job and the row of a public id. Raises `NotFoundError` for anything that is not one."""
-    match = _TEXT_ID.match(value)
+    match = _TEXT_ID.fullmatch(value)
     if match is None:
         raise NotFoundError("There is no such classification.")
     return UUID(match[1]), int(match[2])
