@@ -39,7 +39,7 @@ blueprint = APIBlueprint("classifications", __name__, abp_tags=[Tag(name="Texts"
     description="Answers 202 with the resource at once. With `Prefer: wait=N` (60 at most) it answers 200 as soon as "
     "the result is there, or 202 after N seconds. An `Idempotency-Key` makes it safe to repeat. With `explain` the "
     "result has an `explanation`, and is there when that is.",
-    responses=documented(400, 409, 413, 415, s200=ClassificationOut, s202=ClassificationOut),
+    responses=documented(409, s200=ClassificationOut, s202=ClassificationOut),
 )
 def classify(body: ClassificationsIn) -> Response:
     ctx = context()
