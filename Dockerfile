@@ -26,6 +26,7 @@ COPY migrations/ migrations/
 COPY worker/ worker/
 COPY web/ web/
 COPY api/ api/
+COPY rubrika_client/ rubrika_client/
 USER rubrika
 EXPOSE 8000
 CMD ["api"]
@@ -36,6 +37,7 @@ COPY jobs/ jobs/
 COPY cli/ cli/
 COPY ml/ ml/
 COPY worker/ worker/
+COPY rubrika_client/ rubrika_client/
 USER rubrika
 VOLUME /data
 CMD ["worker"]
@@ -50,6 +52,7 @@ COPY jobs/ jobs/
 COPY cli/ cli/
 COPY ml/ ml/
 COPY worker/ worker/
+COPY rubrika_client/ rubrika_client/
 USER rubrika
 VOLUME /data
 CMD ["worker"]

@@ -31,7 +31,9 @@ lint: .venv/.dev ## Check style, types and the arrows of imports
 	@$(BIN)/lint-imports
 
 audit: .venv/.audit ## Ask PyPI for known weaknesses of the pinned versions; what cannot be asked about fails
-	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS)
+	@.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt $(ARGS) \
+		|| { echo "The audit has not passed. A table above names weaknesses that were found; an error above instead means that" >&2; \
+			echo "the advisories of PyPI could not be asked (no internet, or a mirror without them), and nothing is known." >&2; exit 1; }
 
 format: .venv/.dev ## Format the code and mend what can be mended without asking
 	@$(BIN)/ruff check --fix .

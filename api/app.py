@@ -95,8 +95,7 @@ def _documents(app: OpenAPI) -> None:
     @app.route("/openapi.json", endpoint="openapi_document")
     @app.route("/api/v1/openapi.json", endpoint="openapi_document_v1")
     def document() -> Response:
-        made = app.api_doc
-        return Response(app.json.dumps(_finished(made)), content_type="application/json")
+        return Response(app.json.dumps(_finished(app)), content_type="application/json")
 
     @app.route("/docs", endpoint="docs")
     def docs() -> str:
@@ -109,18 +108,22 @@ def _documents(app: OpenAPI) -> None:
         return send_from_directory(files, name, max_age=86_400)
 
 
-def _finished(document: dict[str, object]) -> dict[str, object]:
-    """The document with the schema of problems, which every operation refers to."""
+def _finished(app: OpenAPI) -> dict[str, object]:
+    """The document with the schema of problems, which every operation refers to, and with what all have in common."""
+    document: dict[str, object] = app.api_doc
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = {**schema.pop("$defs", {}), "Problem": schema}
     components = document.setdefault("components", {})
     assert isinstance(components, dict)  # noqa: S101
     components.setdefault("schemas", {}).update(parts)
-    # With keys off none is needed, which an empty requirement says.
-    document["security"] = [{"key": []}, {}]
-    paths = document["paths"]
-    assert isinstance(paths, dict)  # noqa: S101
-    describe(paths)
+    open_to_all = [
+        (rule.rule, method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint in guard.OPEN
+        for method in rule.methods or ()
+    ]
+    keys_on = app.extensions["rubrika"].cookie is not None
+    describe(document, open_to_all, keys_on=keys_on)
     # What there is none of is left out: `null` is not allowed in its place.
     document["components"] = {name: part for name, part in components.items() if part is not None}
     return document

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from api.files import FileError, TooLargeFile, UnsupportedFile
 from jobs.errors import ConflictError, NotFoundError, RubrikaError, UnavailableError
 from jobs.repeating import IdempotencyMismatchError
-from jobs.waiting import TooManyWaitingError
+from jobs.waiting import TooManyExplanationsError, TooManyWaitingError
 from web.pages import not_found_page
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,8 @@ def _translated(error: RubrikaError) -> ProblemError:
         return ProblemError(503, "unavailable", str(error), headers={"Retry-After": "2"})
     if isinstance(error, FileError):
         return _from_file(error)
+    if isinstance(error, TooManyExplanationsError):
+        return ProblemError(429, "too_many_waiting_explanations", str(error), headers={"Retry-After": "10"})
     if isinstance(error, TooManyWaitingError):
         return ProblemError(429, "too_many_waiting_rows", str(error), headers={"Retry-After": "30"})
     log.error("an error without a status: %r", error)

@@ -45,6 +45,7 @@ class LimitsOut(BaseModel):
 
     requests_per_minute: int | None = Field(description="null: as many as it likes")
     waiting_rows: int = Field(description="rows that may wait or be in work at once")
+    waiting_explanations: int = Field(description="explanations that may wait or be in work at once")
 
 
 class SessionOut(BaseModel):

@@ -26,16 +26,39 @@ from jobs import logs
 from jobs.errors import RubrikaError
 from jobs.settings import Settings
 
+PARTS = frozenset({"api", "local", "migrations", "ml", "rubrika_client", "web", "worker"})
+"""Packages of Rubrika that some images leave out: each holds what it runs."""
+
+EXTRAS = dict.fromkeys(("torch", "transformers", "sklearn", "optuna", "yaml"), "train")
+"""What the default install leaves out, by the name under which it is imported, with the extra that brings it."""
+
 
 class Rubrika(click.Group):
-    """Ends with one sentence on stderr, and no traceback, for every error that Rubrika raises on purpose."""
+    """Ends with one sentence on stderr, and no traceback, for every error that Rubrika raises on purpose, and for what
+    is not installed on purpose."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except RubrikaError as error:
-            click.echo(f"rubrika: {error}", err=True)
-            sys.exit(2)
+            reason = str(error)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in PARTS | set(EXTRAS):
+                raise
+            reason = _not_here(ctx.invoked_subcommand or "", missing)
+        click.echo(f"rubrika: {reason}", err=True)
+        sys.exit(2)
+
+
+def _not_here(command: str, missing: str) -> str:
+    """Why a command cannot run, and where it can."""
+    if missing in EXTRAS:
+        return f"`{command}` needs {missing}, which is not installed here: pip install 'rubrika[{EXTRAS[missing]}]'."
+    return (
+        f"`{command}` needs the part `{missing}` of Rubrika, which this image leaves out. Run it from a checkout "
+        "(make up), or in the image that has it: rubrika-api has api and web, rubrika-worker has ml."
+    )
 
 
 @click.group(cls=Rubrika, context_settings={"help_option_names": ["-h", "--help"]})

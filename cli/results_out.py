@@ -4,8 +4,6 @@ The service writes its downloads in SQL (`jobs.exporting`); here there is no dat
 file's own columns first, then `row`, one probability per topic, `topics`, `truncated` and `error`.
 """
 
-import csv
-import io
 import json
 import re
 from abc import ABC, abstractmethod
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.files import FileRow
+from jobs.csv_lines import csv_lines
 
 _FORMULA = tuple("=+-@\t\r")
 _NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
@@ -139,6 +138,4 @@ def _as_text(value: object) -> str:
 
 
 def _csv_line(rows: Sequence[Sequence[str]]) -> bytes:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue().encode()
+    return csv_lines(rows).encode()

@@ -14,6 +14,7 @@ from jobs.database import run
 from jobs.errors import ConflictError, NotFoundError
 from jobs.records import Outcome
 from jobs.states import ExplanationError, JobKind
+from jobs.waiting import require_room_to_explain
 
 NOT_CLASSIFIED_WORDS = "The text has no probabilities, so there is nothing to explain."
 
@@ -25,8 +26,13 @@ class NotClassifiedError(ConflictError):
     """The text is not classified yet, or could not be, so there is nothing to explain."""
 
 
-def ask_with(connection: Connection, job_id: UUID, day: date, rows: Sequence[int]) -> None:
-    """Note in the transaction that accepts the texts that these `rows` shall be explained; their job ends with that."""
+def ask_with(
+    connection: Connection, owner: str, job_id: UUID, day: date, rows: Sequence[int], max_waiting: int | None = None
+) -> None:
+    """Note in the transaction that accepts the texts that these `rows` shall be explained; their job ends with that.
+
+    Raises `TooManyExplanationsError` when more than `max_waiting` of the owner would wait.
+    """
     if not rows:
         return
     connection.execute(
@@ -37,6 +43,8 @@ def ask_with(connection: Connection, job_id: UUID, day: date, rows: Sequence[int
         """),
         {"job": job_id, "day": day, "rows": list(rows)},
     )
+    if max_waiting is not None:
+        require_room_to_explain(connection, owner, len(rows), max_waiting)
 
 
 def results_are_in(connection: Connection, outcomes: Sequence[Outcome], model_id: int) -> None:
@@ -92,11 +100,14 @@ def stop(connection: Connection, job_id: UUID) -> None:
     )
 
 
-def ask(engine: Engine, owner: str, kind: JobKind, job_id: UUID, row_no: int) -> bool:
+def ask(
+    engine: Engine, owner: str, kind: JobKind, job_id: UUID, row_no: int, *, max_waiting: int | None = None
+) -> bool:
     """Ask for the explanation of a text that is classified; whether there is something new to do.
 
     One that is there or on its way is left as it is; one that came to nothing is tried again. Raises `NotFoundError`
-    when the owner has no such text, and `NotClassifiedError`.
+    when the owner has no such text, `NotClassifiedError`, and `TooManyExplanationsError` when more than `max_waiting`
+    of the owner would wait.
     """
     mine = {"job": job_id, "owner": owner, "kind": kind, "row": row_no}
 
@@ -119,22 +130,23 @@ def ask(engine: Engine, owner: str, kind: JobKind, job_id: UUID, row_no: int) ->
             raise NotClassifiedError("The text is not classified yet, or could not be: there is nothing to explain.")
         # The key of the job is held against its removal, and its row is not: whoever finishes an explanation of it
         # changes the job while it holds the explanation.
-        return bool(
-            connection.execute(
-                text(f"""
-                    INSERT INTO explanations (job_id, row_no, day, with_text, state, turn, model_id, queued_at)
-                    SELECT j.id, r.row_no, j.day, false, 'queued', {_TURN}, r.model_id, now()
-                    FROM jobs j JOIN results r ON r.job_id = j.id AND r.day = j.day
-                    WHERE j.id = :job AND j.owner = :owner AND j.kind = :kind AND r.row_no = :row
-                    FOR KEY SHARE OF j
-                    ON CONFLICT (job_id, row_no) DO UPDATE
-                    SET state = 'queued', with_text = false, attempts = 0, turn = excluded.turn,
-                        model_id = excluded.model_id, asked_at = now(), queued_at = now(), lease = NULL,
-                        finished_at = NULL, error_code = NULL, error_message = NULL
-                    WHERE explanations.error_code IS NOT NULL
-                """),
-                mine,
-            ).rowcount
-        )
+        asked = connection.execute(
+            text(f"""
+                INSERT INTO explanations (job_id, row_no, day, with_text, state, turn, model_id, queued_at)
+                SELECT j.id, r.row_no, j.day, false, 'queued', {_TURN}, r.model_id, now()
+                FROM jobs j JOIN results r ON r.job_id = j.id AND r.day = j.day
+                WHERE j.id = :job AND j.owner = :owner AND j.kind = :kind AND r.row_no = :row
+                FOR KEY SHARE OF j
+                ON CONFLICT (job_id, row_no) DO UPDATE
+                SET state = 'queued', with_text = false, attempts = 0, turn = excluded.turn,
+                    model_id = excluded.model_id, asked_at = now(), queued_at = now(), lease = NULL,
+                    finished_at = NULL, error_code = NULL, error_message = NULL
+                WHERE explanations.error_code IS NOT NULL
+            """),
+            mine,
+        ).rowcount
+        if asked and max_waiting is not None:
+            require_room_to_explain(connection, owner, asked, max_waiting)
+        return bool(asked)
 
     return run(engine, step)

@@ -4,8 +4,6 @@ The file's own columns come first, then `row`, one probability per topic, `topic
 in file order and as they are at this moment: those that nobody has computed yet have empty cells.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from jobs.copying import copy_out
+from jobs.csv_lines import csv_lines
 from jobs.filtering import RowFilter, is_assigned, probability_of
 from jobs.reading import JOINED
 from jobs.records import Job, Model
@@ -43,9 +42,7 @@ def export_csv(engine: Engine, export: Export, *, defuse: bool) -> Iterator[byte
     `defuse` puts `'` before a cell that a spreadsheet would take for a formula.
     """
     columns = Columns(export)
-    header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(columns.names(defuse=defuse))
-    yield header.getvalue().encode()
+    yield csv_lines([columns.names(defuse=defuse)]).encode()
     selected = ", ".join(_defused(cell.as_text) if defuse and cell.is_own else cell.as_text for cell in columns.cells)
     yield from copy_out(engine, columns.query(selected), columns.values, "FORMAT csv")
 

@@ -22,7 +22,7 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
-_TEXT_ID = re.compile(r"^([0-9a-f]{32})-([1-9][0-9]{0,8})$")
+_TEXT_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,8})")
 
 
 def text_id(job_id: UUID, row_no: int) -> str:
@@ -32,7 +32,7 @@ def text_id(job_id: UUID, row_no: int) -> str:
 
 def parse_text_id(value: str) -> tuple[UUID, int]:
     """The job and the row of a public id. Raises `NotFoundError` for anything that is not one."""
-    match = _TEXT_ID.match(value)
+    match = _TEXT_ID.fullmatch(value)
     if match is None:
         raise NotFoundError("There is no such classification.")
     return UUID(match[1]), int(match[2])
@@ -89,6 +89,8 @@ class NewJob:
     idempotency: Idempotency | None = None
     max_waiting: int | None = None
     """How many rows of its owner may wait when it is there; None: whoever makes it has looked at that."""
+    max_explanations: int | None = None
+    """How many explanations of its owner may wait when it is there."""
 
     def read_layout(self) -> Mapping[str, Any]:
         """The layout, asked for when the rows were read."""

@@ -87,6 +87,10 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
         "20000000",
         "rows of one owner that wait or are being computed; what would make more is 429",
     ),
+    "RUBRIKA_MAX_WAITING_EXPLANATIONS": (
+        "1000",
+        "explanations of one owner that wait or are being computed; what would make more is 429",
+    ),
     "RUBRIKA_RETENTION_DAYS": ("30", "jobs and texts older than this are dropped, a day at a time; 0: kept for ever"),
     "RUBRIKA_LEASE_SECONDS": ("10", "a worker that gives no sign of life for so long loses its chunk to another"),
     "RUBRIKA_SWEEP_SECONDS": ("2", "how often the sweeper looks for expired leases and unheard bells"),
@@ -162,6 +166,7 @@ class Settings:
     max_held_requests: int
     max_requests_per_minute: int
     max_waiting_rows: int
+    max_waiting_explanations: int
     retention_days: int
     lease_seconds: float
     sweep_seconds: float
@@ -268,6 +273,7 @@ class Settings:
             max_held_requests=number("RUBRIKA_MAX_HELD_REQUESTS", 1, 1024),
             max_requests_per_minute=number("RUBRIKA_MAX_REQUESTS_PER_MINUTE", 0, 10**7),
             max_waiting_rows=number("RUBRIKA_MAX_WAITING_ROWS", 1, 2**53),
+            max_waiting_explanations=number("RUBRIKA_MAX_WAITING_EXPLANATIONS", 1, 10**6),
             retention_days=number("RUBRIKA_RETENTION_DAYS", 0, 36_500),
             lease_seconds=seconds("RUBRIKA_LEASE_SECONDS"),
             sweep_seconds=seconds("RUBRIKA_SWEEP_SECONDS"),

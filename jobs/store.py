@@ -51,8 +51,8 @@ def add_job(
 
     `texts` is read once, as fast as Postgres takes it, and never held as a whole; what it raises undoes everything.
     With `model_id` only that model may compute it. The same idempotency key and fingerprint give the job that is
-    there. Raises `IdempotencyMismatchError`, `IdempotencyInFlightError`, `TooManyWaitingError`, `UnavailableError`, and
-    `ValueError` when `texts` is empty.
+    there. Raises `IdempotencyMismatchError`, `IdempotencyInFlightError`, `TooManyWaitingError` (of explanations
+    `TooManyExplanationsError`), `UnavailableError`, and `ValueError` when `texts` is empty.
     """
     with transaction(engine) as connection:
         known = job_of_key(connection, job.owner, job.idempotency.key) if job.idempotency else None
@@ -75,7 +75,7 @@ def add_job(
             any_failed=counter.failed > 0,
             model_id=model_id,
         )
-        asking.ask_with(connection, job_id, day, counter.explained)
+        asking.ask_with(connection, job.owner, job_id, day, counter.explained, job.max_explanations)
         return job_id, True
 
 

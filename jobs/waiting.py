@@ -1,4 +1,4 @@
-"""How many rows of an owner wait or are being computed, and whether there is room for more."""
+"""How many rows and explanations of an owner wait or are being computed, and whether there is room for more."""
 
 import threading
 import time
@@ -17,6 +17,10 @@ _OVER = ", ".join(repr(str(state)) for state in sorted(TERMINAL_STATES))
 
 class TooManyWaitingError(RubrikaError):
     """An owner has as many rows waiting as are allowed."""
+
+
+class TooManyExplanationsError(TooManyWaitingError):
+    """An owner has as many explanations waiting as are allowed."""
 
 
 def waiting_rows(connection: Connection, owner: str) -> int:
@@ -39,6 +43,37 @@ def require_room(connection: Connection, owner: str, rows: int, most: int) -> No
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": owner})
     _refuse_over(waiting_rows(connection, owner), rows, most)
+
+
+def waiting_explanations(connection: Connection, owner: str) -> int:
+    """The explanations of an owner that are asked for and neither there nor given up."""
+    # Each state has an index of its own: what is done, nearly all of the table, is not looked at.
+    waiting: int = connection.execute(
+        text("""
+            SELECT count(*) FROM (
+                SELECT job_id FROM explanations WHERE state = 'waiting'
+                UNION ALL SELECT job_id FROM explanations WHERE state = 'queued'
+                UNION ALL SELECT job_id FROM explanations WHERE state = 'running') AS open
+            JOIN jobs ON jobs.id = open.job_id WHERE owner = :owner
+        """),
+        {"owner": owner},
+    ).scalar_one()
+    return waiting
+
+
+def require_room_to_explain(connection: Connection, owner: str, asked: int, most: int) -> None:
+    """Make sure that the owner is within `most` with the `asked` that this transaction has just added.
+
+    Raises `TooManyExplanationsError`. From here to the end of its transaction nobody else's wish of this owner passes,
+    so that of two that come at once the second is counted with the first.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 2))"), {"key": owner})
+    waiting = waiting_explanations(connection, owner)
+    if waiting > most:
+        raise TooManyExplanationsError(
+            f"{waiting - asked} explanations are waiting already, and {most} may; here are {asked} more. "
+            "Ask for them later."
+        )
 
 
 @dataclass

@@ -225,6 +225,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "compare.only_first": "Only the old one",
     "compare.only_second": "Only the new one",
     "compare.changed": {"one": "{n} row with other topics", "other": "{n} rows with other topics"},
+    "file.too_many_waiting_rows": "As many of your rows are waiting as may. Send these later.",
+    "file.too_many_waiting_explanations": "As many of your explanations are waiting as may. Ask later.",
     "file.too_many_rows": "The file has too many rows. Divide it.",
     "file.too_many_bytes": "The file is too large. Divide it.",
     "file.request_entity_too_large": "The file is larger than the server takes. Divide it, or pack it by gzip.",

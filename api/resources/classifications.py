@@ -19,8 +19,10 @@ from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut,
 from jobs import reading, store
 from jobs.database import transaction
 from jobs.history import list_texts
-from jobs.records import Job, NewJob, NewText, Row, parse_text_id
+from jobs.records import Idempotency, Job, NewJob, NewText, Row, parse_text_id
+from jobs.repeating import find_idempotent
 from jobs.states import JobKind, Lane
+from jobs.waiting import TooManyWaitingError
 
 PATH = "/api/v1/classifications"
 INTERACTIVE_ITEMS = 64
@@ -37,19 +39,20 @@ blueprint = APIBlueprint("classifications", __name__, abp_tags=[Tag(name="Texts"
     description="Answers 202 with the resource at once. With `Prefer: wait=N` (60 at most) it answers 200 as soon as "
     "the result is there, or 202 after N seconds. An `Idempotency-Key` makes it safe to repeat. With `explain` the "
     "result has an `explanation`, and is there when that is.",
-    responses=documented(400, 409, 413, 415, s200=ClassificationOut, s202=ClassificationOut),
+    responses=documented(409, s200=ClassificationOut, s202=ClassificationOut),
 )
 def classify(body: ClassificationsIn) -> Response:
     ctx = context()
     texts = _texts(body, ctx)
-    ctx.waiting.require_room(owner(), len(texts))
+    once = idempotency(fingerprint_of(request.path, request.get_data()))
+    _require_room(ctx, len(texts), once)
     wait = preferred_wait()
     # A preference may be left unheard (RFC 7240): who holds enough already gets the address of the result at once.
     wait = wait if wait and may_hold() else 0.0
     interactive = bool(wait) or len(texts) <= INTERACTIVE_ITEMS
     job_id, is_new = store.add_job(
         ctx.engine,
-        NewJob(owner(), JobKind.TEXTS, idempotency=idempotency(fingerprint_of(request.path, request.get_data()))),
+        NewJob(owner(), JobKind.TEXTS, idempotency=once, max_explanations=ctx.settings.max_waiting_explanations),
         texts,
         lane=Lane.INTERACTIVE if interactive else Lane.BULK,
         chunk_rows=INTERACTIVE_CHUNK_ROWS if interactive else ctx.settings.chunk_rows,
@@ -91,6 +94,16 @@ def history(query: TextsQuery) -> Response:
         found, behind = list_texts(connection, owner(), before=before, limit=query.limit, wanted=wanted)
     following = cursor(behind[0].hex, behind[1]) if behind else None
     return json_response(page([_resource(ctx, *pair) for pair in found], PATH, following, query.limit, repeated(query)))
+
+
+def _require_room(ctx: Context, rows: int, once: Idempotency | None) -> None:
+    """Raises `TooManyWaitingError`, unless the request is one that was accepted before: that adds nothing."""
+    try:
+        ctx.waiting.require_room(owner(), rows)
+    except TooManyWaitingError:
+        with transaction(ctx.engine) as connection:
+            if once is None or find_idempotent(connection, owner(), once) is None:
+                raise
 
 
 def _texts(body: ClassificationsIn, ctx: Context) -> list[NewText]:

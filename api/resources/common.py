@@ -13,23 +13,22 @@ from flask import Response, request
 from sqlalchemy import Connection
 
 from api.context import Context
-from api.problems import MEDIA_TYPE, bad_input
+from api.described import PROBLEM
+from api.problems import bad_input
 from jobs.database import transaction
 from jobs.records import Idempotency, Model
 
 MAX_WAIT_SECONDS = 60
 MAX_KEY_CHARS = 255
 
-PROBLEM = {
-    "description": "What is wrong, as RFC 9457 problem details",
-    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
-
 
 def documented(*statuses: int, **answers: Any) -> dict[Any, Any]:
-    """Responses for the OpenAPI document: models by status (`s200=...`), and the problems of the other statuses."""
+    """Responses for the OpenAPI document: models by status (`s200=...`), and the problems of the other statuses.
+
+    What every operation may answer, and every one that has a body, is added by `api.described`.
+    """
     named = {name.removeprefix("s"): model for name, model in answers.items()}
-    return named | {str(status): PROBLEM for status in (*statuses, 401, 403, 422, 429, 503)}
+    return named | {str(status): PROBLEM for status in (*statuses, 422, 503)}
 
 
 def json_response(body: Any, status: int = 200) -> Response:

@@ -115,7 +115,8 @@ def _ask(target: _Target) -> Response:
     ctx = context()
     wait = preferred_wait()
     _refuse_without_model(ctx, target)
-    if asking.ask(ctx.engine, owner(), target.kind, target.job_id, target.row_no):
+    most = ctx.settings.max_waiting_explanations
+    if asking.ask(ctx.engine, owner(), target.kind, target.job_id, target.row_no, max_waiting=most):
         ctx.bell.ring()
     wait = wait if wait and may_hold() else 0.0
     if wait:

@@ -30,7 +30,7 @@ blueprint = APIBlueprint(
     f"{TEXTS_PATH}/<id>/feedback",
     summary="Say which topics are right for a posted text",
     description="An empty list says that it has none of the topics. What was said before is replaced.",
-    responses=documented(400, 404, 415, s200=ClassificationOut),
+    responses=documented(404, s200=ClassificationOut),
 )
 def judge_text(path: IdPath, body: FeedbackIn) -> Response:
     ctx = context()
@@ -45,7 +45,7 @@ def judge_text(path: IdPath, body: FeedbackIn) -> Response:
     f"{JOBS_PATH}/<id>/rows/<row>/feedback",
     summary="Say which topics are right for a row of a file",
     description="An empty list says that it has none of the topics. What was said before is replaced.",
-    responses=documented(400, 404, 415, s200=ResultOut),
+    responses=documented(404, s200=ResultOut),
 )
 def judge_row(path: RowPath, body: FeedbackIn) -> Response:
     ctx = context()

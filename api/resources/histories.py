@@ -1,7 +1,5 @@
 """The histories as files: everything that a filter asks for, streamed as CSV and as JSON."""
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +17,7 @@ from api.resources.common import documented
 from api.resources.filters import wanted_files, wanted_texts
 from api.resources.jobs import expires_at
 from api.shapes import CsvOptions, JobsCsvQuery, JobsFilter, TextsCsvQuery, TextsFilter
+from jobs.csv_lines import csv_lines
 from jobs.database import transaction
 from jobs.exporting import SUSPICIOUS
 from jobs.history import list_files, list_texts
@@ -143,9 +142,7 @@ def _stream(name: str, media_type: str, blocks: Iterator[bytes]) -> Response:
 
 
 def _lines(rows: Iterable[list[Any]]) -> bytes:
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows(rows)
-    return written.getvalue().encode()
+    return csv_lines(rows).encode()
 
 
 def defused(cell: Any) -> Any:

@@ -30,7 +30,7 @@ blueprint = APIBlueprint("job_actions", __name__, abp_tags=[Tag(name="Files", de
 @blueprint.post(
     f"{PATH}/preview",
     summary="What would be read of a file; nothing is stored",
-    responses=documented(413, 415, s200=PreviewOut),
+    responses=documented(s200=PreviewOut),
     openapi_extensions={"requestBody": FILE_BODY},
 )
 def preview() -> Response:
@@ -84,7 +84,7 @@ def retry(path: IdPath) -> Response:
     f"{PATH}/<id>/rerun",
     summary="A new job of the same rows, computed by a model of your choice",
     description="Without a body: by the active model. `GET /jobs/{id}/compare/{other}` then tells the two apart.",
-    responses=documented(400, 404, 409, 415, s202=JobOut),
+    responses=documented(404, 409, s202=JobOut),
     openapi_extensions={
         "requestBody": {"content": {"application/json": {"schema": RerunIn.model_json_schema()}}, "required": False},
     },

@@ -63,7 +63,7 @@ FILE_BODY = {
     description="As `multipart/form-data` with `file`, or the file as the raw body with its media type (options then "
     "as query parameters). The file is read as a whole before the answer: one that cannot be read is 422 with the "
     "place, and nothing is stored; a row that cannot be read is recorded as failed and the rest goes on.",
-    responses=documented(400, 408, 409, 413, 415, s202=JobOut),
+    responses=documented(409, s202=JobOut),
     openapi_extensions={"requestBody": FILE_BODY},
 )
 def upload() -> Response:

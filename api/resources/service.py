@@ -57,14 +57,14 @@ def readyz() -> Response:
     "/metrics",
     summary="Counts for Prometheus",
     description="Requests, what waits, what was done, and who is alive; labels are routes, lanes, models and codes.",
-    responses={
-        "200": {
+    responses=documented(
+        s200={
             "content": {
                 media_type: {"schema": {"type": "string"}}
                 for media_type in ("text/plain", "application/openmetrics-text")
             }
         }
-    },
+    ),
 )
 def metrics() -> Response:
     ctx = context()
@@ -86,7 +86,7 @@ for prefix, suffix in ((PATH, ""), ("", "_root")):
         endpoint=f"readyz{suffix}",
         operation_id=f"readyz{suffix}",
         summary="Postgres, Redis and a worker are there",
-        responses={"200": ReadyOut, "503": ReadyOut},
+        responses=documented(s200=ReadyOut) | {"503": ReadyOut},
     )(readyz)
 
 

@@ -32,7 +32,7 @@ def who() -> Response:
     summary="Begin a session of the page with a key",
     description="For the page alone: the session comes as a cookie that no script can read. Programs send their key "
     "with each request.",
-    responses=documented(400, 404, 415, s200=SessionOut),
+    responses=documented(404, s200=SessionOut),
 )
 def sign_in(body: SignInIn) -> Response:
     ctx = context()
@@ -87,5 +87,6 @@ def _resource(ctx: Context, who: Caller) -> dict[str, object]:
         "limits": {
             "requests_per_minute": settings.max_requests_per_minute if limited else None,
             "waiting_rows": settings.max_waiting_rows,
+            "waiting_explanations": settings.max_waiting_explanations,
         },
     }

@@ -20,6 +20,9 @@ BYTES_A_SECOND = 5_000_000
 """Of XML, at the very least; usual are 100 MB. What is slower is not a sheet but an attack on the parser."""
 BATCH_SECONDS = 30
 EXACT_BELOW = 2.0**53
+MOST_ROWS, MOST_COLUMNS = 1 << 20, 1 << 14
+"""Of any sheet of Excel or LibreOffice. A cell that says it stands beyond is an attack: calamine would yield the empty
+rows before it one by one, thousands of millions of them."""
 
 
 def parse(descriptor: int, parameters: dict[str, Any]) -> Parsed:
@@ -41,6 +44,9 @@ def parse(descriptor: int, parameters: dict[str, Any]) -> Parsed:
             raise RefusedError("protected", message) from error
         except CalamineError as error:
             raise RefusedError("broken", str(error).partition("\n")[0][:300]) from error
+        row, column = sheet.end or (0, 0)
+        if row >= MOST_ROWS or column >= MOST_COLUMNS:
+            raise RefusedError("broken", f"a cell stands outside of the {MOST_ROWS} x {MOST_COLUMNS} that a sheet has")
         rows = _rows(sheet)
         header = next(rows, (0, []))
         yield {"format": kind, "sheets": sheets, "sheet": name, "columns": [_shown(cell) for cell in header[1]]}

@@ -118,6 +118,32 @@ def test_headers_without_end_are_refused_and_the_others_are_answered(api: Servic
     assert ask(api, f"{V1}/jobs", key).status == 200
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Content-Length: 5", "Content-Length: 6"],
+        ["Transfer-Encoding: xchunked"],
+        ["Transfer-Encoding: chunked, identity"],
+        ["Content-Length: +5"],
+        ["Content-Length : 5"],
+        ["Host: other"],
+    ],
+)
+def test_a_request_whose_end_can_be_seen_in_two_ways_is_refused_with_all_behind_it(
+    api: Service, lines: list[str]
+) -> None:
+    # A proxy in front may take the end elsewhere: what follows would be the request of whoever comes next.
+    head = "\r\n".join([f"POST {V1}/classifications HTTP/1.1", "Host: localhost", *lines])
+    with closing(socket.create_connection(("127.0.0.1", api.settings.port), timeout=30)) as client:
+        client.sendall(f"{head}\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = b""
+        while block := client.recv(65536):
+            answer += block
+    assert answer.split(b" ", 2)[1] in {b"400", b"501"}
+    assert answer.count(b"HTTP/1.1 ") == 1, answer
+
+
 def test_clients_that_never_finish_asking_are_hung_up_on(api: Service) -> None:
     # As many as there are threads, each with a header that it goes on sending.
     stopping = threading.Event()

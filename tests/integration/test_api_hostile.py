@@ -299,6 +299,15 @@ def test_odd_names_in_every_address_are_not_there(client: FlaskClient, job: dict
     assert client.get(job["links"]["self"]).get_json()["status"] == "succeeded"
 
 
+def test_an_id_is_written_in_one_way(client: FlaskClient, job: dict[str, Any], worker: Worker) -> None:
+    text = client.post(f"{V1}/classifications", json={"text": "a"}).get_json()["id"]
+    assert client.get(f"{V1}/classifications/{text}").status_code == 200
+    for there, odd in (("classifications", text), ("jobs", job["id"])):
+        for other in (f"{odd}%0A", f"%20{odd}", odd.upper(), f"{odd}%00", odd.replace("-1", "-01"), f"{{{odd}}}"):
+            if other != odd:
+                assert client.get(f"{V1}/{there}/{other}").status_code == 404, other
+
+
 def test_odd_keys_are_refused_or_kept(client: FlaskClient) -> None:
     kept = []
     for value in ("", " ", "k" * 256, "a\tb", "ключ", "\x7f", "a" * 8000):

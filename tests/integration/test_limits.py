@@ -194,7 +194,8 @@ def test_zero_is_no_limit(settings: Settings, engine: Engine) -> None:
     answers = [anna.get(f"{V1}/session") for _ in range(50)]
     assert {answer.status_code for answer in answers} == {200}
     assert "RateLimit" not in answers[0].headers
-    assert answers[0].get_json()["limits"] == {"requests_per_minute": None, "waiting_rows": 10}
+    limits = {"requests_per_minute": None, "waiting_rows": 10, "waiting_explanations": 1000}
+    assert answers[0].get_json()["limits"] == limits
     app.extensions["rubrika"].close()
 
 
@@ -238,6 +239,18 @@ def test_a_repeated_request_is_not_refused_for_what_it_has_added_itself(anna: Ke
     again = anna.post(f"{V1}/jobs", **file_of(9), **once)
     assert (first.status_code, again.status_code) == (202, 202)
     assert first.get_json()["id"] == again.get_json()["id"]
+
+
+def test_a_repeated_text_is_not_refused_either(anna: Keyed) -> None:
+    many = {"items": [{"text": f"пост {n}"} for n in range(10)]}
+    once = {"headers": {"Idempotency-Key": "once"}}
+    first = anna.post(f"{V1}/classifications", json=many, **once)
+    again = anna.post(f"{V1}/classifications", json=many, **once)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.get_json() == again.get_json()
+    other = anna.post(f"{V1}/classifications", json={"text": "а"}, **once)
+    assert_problem(other, 422, "idempotency_mismatch")
+    assert_problem(anna.post(f"{V1}/classifications", json={"text": "а"}), 429, "too_many_waiting_rows")
 
 
 def test_of_two_files_that_come_at_once_one_is_refused(engine: Engine, model: int) -> None:

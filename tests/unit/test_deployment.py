@@ -1,5 +1,6 @@
 """docker-compose.yml, the Dockerfile and the pins say the same as the code that they start."""
 
+import ast
 import importlib.metadata
 import re
 import shlex
@@ -16,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from api.server import GRACEFUL_SECONDS
-from cli.main import main
+from cli.main import PARTS, main
 from jobs.settings import PROJECT_ROOT, SETTINGS_TABLE, SHIPPED_MODEL, Settings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())
@@ -193,29 +194,86 @@ def test_services_can_be_scaled() -> None:
 
 
 def test_each_image_holds_what_its_commands_import() -> None:
-    shared = {"pyproject.toml", "README.md", "constraints.txt", "jobs", "cli"}
+    shared = {"pyproject.toml", "README.md", "constraints.txt", "jobs", "cli", "rubrika_client"}
     assert copied_into("api") == shared | {"api", "web", "migrations", "worker"}
     assert copied_into("worker") == copied_into("worker-gpu") == shared | {"ml", "worker"}
 
 
-@pytest.mark.parametrize(
-    ("target", "modules"),
-    [("api", "api.server, jobs.migrate, worker.sweeper"), ("worker", "worker.main"), ("worker-gpu", "worker.main")],
-)
-def test_an_image_can_import_its_commands_with_what_it_holds(target: str, modules: str, tmp_path: Path) -> None:
+def in_image(
+    target: str, program: str, tmp_path: Path, told: str = "", env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program where there is no more of the project than an image holds."""
     for name in copied_into(target):
         (tmp_path / name).symlink_to(PROJECT_ROOT / name)
     # Without `site` the rest of the checkout, which is installed as editable, is not found.
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", f"import cli.main, {modules}"],
+    return subprocess.run(
+        [sys.executable, "-S", "-c", program],
         cwd=tmp_path,
-        env={"PYTHONPATH": f"{tmp_path}:{sysconfig.get_path('purelib')}:{sysconfig.get_path('platlib')}"},
+        input=told,
+        env={
+            **(env or {}),
+            "PYTHONPATH": f"{tmp_path}:{sysconfig.get_path('purelib')}:{sysconfig.get_path('platlib')}",
+        },
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "modules"),
+    [
+        ("api", "api.server, jobs.migrate, worker.sweeper, cli.classifying"),
+        ("worker", "worker.main, cli.classifying"),
+        ("worker-gpu", "worker.main, cli.classifying"),
+    ],
+)
+def test_an_image_can_import_its_commands_with_what_it_holds(target: str, modules: str, tmp_path: Path) -> None:
+    done = in_image(target, f"import cli.main, {modules}", tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+COMMANDS = """
+import sys
+from pathlib import Path
+from click.testing import CliRunner
+from cli.main import main
+
+Path("a.csv").write_text("text\\nfirst\\n")
+for command in sys.stdin.read().splitlines():
+    done = CliRunner().invoke(main, command.split())
+    ended = isinstance(done.exception, SystemExit | None)
+    print(command.split()[0], (done.output if ended else repr(done.exception)).strip().replace("\\n", " "), sep="|")
+"""
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_what_an_image_cannot_do_it_says_in_a_sentence(target: str, tmp_path: Path) -> None:
+    # `up` and its servers are in neither, and the rest is in one of the two.
+    of_model = ["predict a.csv", "evaluate . .", "explain text"]
+    asked = ["up", "backup b.tar", "restore a.csv", *({"api": of_model, "worker": ["api", "predict a.csv"]}[target])]
+    env = {"DATABASE_URL": "postgresql://nowhere/x", "REDIS_URL": "redis://nowhere"}
+    done = in_image(target, COMMANDS, tmp_path, "\n".join(asked), env)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split("|", 1) for line in done.stdout.splitlines())
+    assert len(said) == len(asked)
+    for command, sentence in said.items():
+        assert re.match(f"rubrika: `{command}` needs the part `\\w+` of Rubrika, which this image leaves out", sentence)
+
+
+def test_every_part_that_an_image_leaves_out_is_one_that_commands_speak_of() -> None:
+    # Whatever of ours a command imports is in its image, or named by a sentence when it is not.
+    of_commands = {
+        (name.module if isinstance(name, ast.ImportFrom) else name.names[0].name).split(".")[0]
+        for file in (PROJECT_ROOT / "cli").glob("*.py")
+        for name in ast.walk(ast.parse(file.read_text()))
+        if isinstance(name, ast.Import) or (isinstance(name, ast.ImportFrom) and name.module and not name.level)
+    }
+    ours = {name for name in of_commands if (PROJECT_ROOT / name / "__init__.py").exists()}
+    always = set.intersection(*(copied_into(target) for target in ("api", "worker", "worker-gpu")))
+    assert {"cli", "jobs", "rubrika_client"} <= always
+    assert ours - always <= PARTS
 
 
 def test_the_model_is_in_the_images_of_workers_alone() -> None:

@@ -275,6 +275,22 @@ def test_bombs_are_refused_by_a_limit(data: bytes, limits: dict[str, int], code:
     assert any(letter.isdigit() for letter in error.message), "the limit is told"
 
 
+@pytest.mark.parametrize("place", ["A1048577", "A4000000000", "A99999999999", "XFE2"])
+def test_a_cell_outside_of_any_sheet_is_refused_before_the_way_there_is_gone(place: str) -> None:
+    # A kilobyte would else keep a core for as long as a parser may take.
+    sheet = sheet_xml({}).replace("</sheetData>", f"<row>{cell_xml(place, 'text')}</row></sheetData>")
+    error = refusal(xlsx({"A": sheet}))
+    assert error.code == "broken_sheet"
+    assert "outside" in error.message
+
+
+def test_the_last_row_of_a_sheet_is_one() -> None:
+    last = f"<row>{cell_xml('A1048575', 'text')}</row><row>{cell_xml('A1048576', 'раз')}</row></sheetData>"
+    sheet = sheet_xml({}).replace("</sheetData>", last)
+    [row] = read(xlsx({"A": sheet}))
+    assert row.doc_text == "раз"
+
+
 def test_entities_of_their_own_are_refused() -> None:
     assert refusal(entities()).code == "broken_sheet"
 
