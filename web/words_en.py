@@ -2,6 +2,7 @@
 
 from web.words_en_files import ENGLISH_FILES
 from web.words_en_session import ENGLISH_SESSION
+from web.words_model import ENGLISH_MODEL
 
 ENGLISH: dict[str, str | dict[str, str]] = {
     "page.brand": "Rubrika",
@@ -13,7 +14,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.nav.model": "Model",
     "page.nav.api": "API",
     "page.other_language": "Русский",
-    "page.noscript": "This page needs JavaScript. Without it there is the REST API: see /docs.",
+    "page.noscript": "This page needs JavaScript. Without it there is the REST API: examples are in the section “API”.",
     "page.footer": "Topics of Russian posts. Texts never leave this server.",
     "page.api": "REST API",
     "page.api.lead": "Whatever the page can do, programs can do as well: the page is a client of this interface "
@@ -248,6 +249,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.refused": "The request was not accepted",
     "error.no_detail": "Status code {status}.",
     "error.retry_after": {"one": "Try again in {n} second.", "other": "Try again in {n} seconds."},
+    "error.server_says": "The server says:",
     "error.again": "The page tries again by itself; you can do so at once.",
     "error.help_401": "Sign in, or ask whoever runs this service for a key.",
     "error.help_403": "Your key does not allow this, or the request came from another site. Ask whoever runs the "
@@ -266,5 +268,6 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.429": "Too many requests",
     "error.503": "The service is not available at the moment",
     **ENGLISH_FILES,
+    **ENGLISH_MODEL,
     **ENGLISH_SESSION,
 }

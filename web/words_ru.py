@@ -1,5 +1,6 @@
 """The Russian words of the page."""
 
+from web.words_model import RUSSIAN_MODEL
 from web.words_ru_files import RUSSIAN_FILES
 from web.words_ru_session import RUSSIAN_SESSION
 
@@ -13,7 +14,7 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.nav.model": "Модель",
     "page.nav.api": "API",
     "page.other_language": "English",
-    "page.noscript": "Для этой страницы нужен JavaScript. Без него доступен REST API: см. /docs.",
+    "page.noscript": "Этой странице нужен JavaScript. Без него доступен REST API: примеры запросов — в разделе «API».",
     "page.footer": "Темы русских постов. Тексты не покидают этот сервер.",
     "page.api": "REST API",
     "page.api.lead": "Всё, что умеет страница, доступно программам: она сама — обычный клиент этого интерфейса. "
@@ -263,6 +264,7 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
         "many": "Повторите через {n} секунд.",
         "other": "Повторите через {n} секунды.",
     },
+    "error.server_says": "Ответ сервера:",
     "error.again": "Пробуем связаться снова сами; можно и сразу.",
     "error.help_401": "Войдите или попросите ключ у того, кто ведёт этот сервис.",
     "error.help_403": "У вашего ключа нет на это прав, или запрос пришёл с чужой страницы. Попросите доступ у "
@@ -281,5 +283,6 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "error.429": "Слишком много запросов",
     "error.503": "Сервис временно недоступен",
     **RUSSIAN_FILES,
+    **RUSSIAN_MODEL,
     **RUSSIAN_SESSION,
 }

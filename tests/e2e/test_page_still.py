@@ -12,14 +12,15 @@ MOST = 0.05
 """Cumulative layout shift that people do not notice much (web.dev/articles/cls calls 0.1 good)."""
 
 SLOW_MS = 700
-"""So long every answer takes: more than the half second after a key or a click in which a browser excuses every jump."""
+"""So long every answer takes: more than the half second after a key in which a browser excuses every jump."""
 
 WATCH = """
 window.jumps = [];
 const called = (node) => !node ? "gone" : node.id || node.className || called(node.parentElement);
 new PerformanceObserver((list) => list.getEntries().filter((one) => !one.hadRecentInput).forEach((one) => jumps.push({
     value: one.value,
-    what: one.sources.map(({ node, previousRect: a, currentRect: b }) => `${called(node)}: ${a.top}+${a.height} > ${b.top}+${b.height}`),
+    what: one.sources.map(({ node, previousRect: a, currentRect: b }) =>
+        `${called(node)}: ${a.top}+${a.height} > ${b.top}+${b.height}`),
 }))).observe({ type: "layout-shift", buffered: true });
 """
 

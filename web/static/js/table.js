@@ -2,7 +2,7 @@
 
 import { el, icon } from "./dom.js";
 import { excerpt, number, percent } from "./format.js";
-import { rowProblem } from "./problems.js";
+import { rowDetail, rowProblem } from "./problems.js";
 import { whyButton } from "./why.js";
 import { t } from "./words.js";
 
@@ -79,11 +79,11 @@ function outcome(row) {
   if (row.status === "failed") {
     const { error } = row;
     const where = error.column ? ` ${t("rows.column", { name: error.column })}` : "";
-    const words = rowProblem(error);
+    const detail = rowDetail(error);
     return [
       icon("exclamation-circle"),
-      el("span", {}, `${words}${where}`),
-      error.message && error.message !== words && el("span", { class: "hint reason" }, error.message),
+      el("span", {}, `${rowProblem(error)}${where}`),
+      detail && el("span", { class: "hint reason" }, detail),
     ];
   }
   return row.status === "cancelled"
