@@ -20,6 +20,12 @@ SESSION_ENDED = """async () => {
 }"""
 """Shows what a page shows to somebody whose session has ended, also where nobody has to sign in."""
 
+UNFOLD = """() => {
+    const folded = "main details:not(#operations details), #operations li:nth-child(2) details";
+    document.querySelectorAll(folded).forEach((one) => { one.open = true; });
+}"""
+"""Opens what is folded on a page; of the many addresses of the interface a few, which are all alike."""
+
 PROBLEMS: Mapping[str, tuple[int, dict[str, Any]]] = {
     "key-missing": (401, {"code": "unauthorized", "detail": "This service asks for a key."}),
     "not-allowed": (403, {"code": "forbidden", "detail": "This key may only read."}),
@@ -170,7 +176,7 @@ class Walk:
             ("not-found", "/nowhere", "h1"),
         ):
             self.open(address, what)
-            self._page.evaluate("document.querySelectorAll('main details').forEach(folded => { folded.open = true; })")
+            self._page.evaluate(UNFOLD)
             self._look(name)
 
     def refused(self) -> None:
