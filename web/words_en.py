@@ -2,6 +2,7 @@
 
 from web.words_en_files import ENGLISH_FILES
 from web.words_en_session import ENGLISH_SESSION
+from web.words_model import ENGLISH_MODEL
 
 ENGLISH: dict[str, str | dict[str, str]] = {
     "page.brand": "Rubrika",
@@ -13,12 +14,12 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.nav.model": "Model",
     "page.nav.api": "API",
     "page.other_language": "Русский",
-    "page.noscript": "This page needs JavaScript. Without it there is the REST API: see /docs.",
+    "page.noscript": "This page needs JavaScript. Without it there is the REST API: examples are in the section “API”.",
     "page.footer": "Topics of Russian posts. Texts never leave this server.",
     "page.api": "REST API",
     "page.api.lead": "Whatever the page can do, programs can do as well: the page is a client of this interface "
     "like any other. The examples below are for this server and can be copied as they are.",
-    "page.api.reference": "Interactive reference (Swagger)",
+    "page.api.reference": "Sending requests (Swagger)",
     "page.api.document": "OpenAPI document",
     "page.api.copy": "Copy",
     "page.api.one_text": "One text; the answer has its topics at once",
@@ -27,7 +28,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.api.progress": "Progress: state, share, speed, time left",
     "page.api.results": "Results; instead of csv also ndjson, json, xlsx or parquet",
     "page.api.operations": "All addresses",
-    "page.api.operations_words": "A link leads to the reference, where each request can be tried.",
+    "page.api.operations_words": "Press an address to see its parameters, its body and its answers.",
     "page.field.doc_text": "Post text",
     "page.field.image2text": "Picture text",
     "page.field.speech2text": "Video speech",
@@ -68,6 +69,16 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.not_found.title": "There is no such page",
     "page.not_found.words": "The address may be mistyped, or the data has been deleted.",
     "page.not_found.text": "Classify a text",
+    "api.parameters": "Parameters",
+    "api.body": "Body of the request",
+    "api.answer": "Answer {status}",
+    "api.empty": "nothing",
+    "api.refusals": "Refusals: {statuses}; the body tells what is wrong, by RFC 9457.",
+    "api.required": "required",
+    "api.in_path": "in the address",
+    "api.in_query": "after the “?”",
+    "api.in_header": "header",
+    "api.try": "Send a request in Swagger",
     "api.copied": "Copied",
     "api.selected": "The example is selected: copy it with Ctrl+C",
     "retry": "Try again",
@@ -248,6 +259,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.refused": "The request was not accepted",
     "error.no_detail": "Status code {status}.",
     "error.retry_after": {"one": "Try again in {n} second.", "other": "Try again in {n} seconds."},
+    "error.server_says": "The server says:",
     "error.again": "The page tries again by itself; you can do so at once.",
     "error.help_401": "Sign in, or ask whoever runs this service for a key.",
     "error.help_403": "Your key does not allow this, or the request came from another site. Ask whoever runs the "
@@ -266,5 +278,6 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.429": "Too many requests",
     "error.503": "The service is not available at the moment",
     **ENGLISH_FILES,
+    **ENGLISH_MODEL,
     **ENGLISH_SESSION,
 }

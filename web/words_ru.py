@@ -1,5 +1,6 @@
 """The Russian words of the page."""
 
+from web.words_model import RUSSIAN_MODEL
 from web.words_ru_files import RUSSIAN_FILES
 from web.words_ru_session import RUSSIAN_SESSION
 
@@ -13,12 +14,12 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.nav.model": "Модель",
     "page.nav.api": "API",
     "page.other_language": "English",
-    "page.noscript": "Для этой страницы нужен JavaScript. Без него доступен REST API: см. /docs.",
+    "page.noscript": "Этой странице нужен JavaScript. Без него доступен REST API: примеры запросов — в разделе «API».",
     "page.footer": "Темы русских постов. Тексты не покидают этот сервер.",
     "page.api": "REST API",
     "page.api.lead": "Всё, что умеет страница, доступно программам: она сама — обычный клиент этого интерфейса. "
     "Примеры ниже — для этого сервера, их можно копировать как есть.",
-    "page.api.reference": "Интерактивный справочник (Swagger, по-английски)",
+    "page.api.reference": "Отправка запросов (Swagger, на английском)",
     "page.api.document": "Документ OpenAPI",
     "page.api.copy": "Копировать",
     "page.api.one_text": "Один текст; ответ приходит сразу с темами",
@@ -27,7 +28,8 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.api.progress": "Ход работы: состояние, готовность, скорость, сколько осталось",
     "page.api.results": "Результаты; вместо csv — ndjson, json, xlsx или parquet",
     "page.api.operations": "Все адреса",
-    "page.api.operations_words": "Ссылка ведёт в справочник, где каждый запрос можно попробовать.",
+    "page.api.operations_words": "Нажмите на адрес, чтобы увидеть параметры, тело запроса и ответы. "
+    "Описания — на английском, как в документе OpenAPI.",
     "page.field.doc_text": "Текст поста",
     "page.field.image2text": "Текст с картинки",
     "page.field.speech2text": "Речь из видео",
@@ -68,6 +70,16 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "page.not_found.title": "Такой страницы нет",
     "page.not_found.words": "Возможно, адрес набран с ошибкой или данные уже удалены.",
     "page.not_found.text": "Классифицировать текст",
+    "api.parameters": "Параметры",
+    "api.body": "Тело запроса",
+    "api.answer": "Ответ {status}",
+    "api.empty": "пусто",
+    "api.refusals": "Отказы: {statuses}; тело — описание ошибки по RFC 9457.",
+    "api.required": "обязательно",
+    "api.in_path": "в адресе",
+    "api.in_query": "после «?»",
+    "api.in_header": "заголовок",
+    "api.try": "Отправить запрос в Swagger",
     "api.copied": "Скопировано",
     "api.selected": "Пример выделен: скопируйте его клавишами Ctrl+C",
     "retry": "Повторить",
@@ -237,9 +249,9 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "service.ok": "работает",
     "service.down": "не отвечает",
     "service.alive": "Обработчиков работает",
-    "service.oldest": "Самая старая работа ждёт",
+    "service.oldest": "Самое долгое ожидание",
     "service.nothing_waits": "ничего не ждёт",
-    "service.waiting": "Строк и текстов ждёт",
+    "service.waiting": "Строк и текстов в очереди",
     "service.running": "В работе сейчас",
     "service.files": "Файлы в работе и в очереди",
     "service.no_redis": "Не отвечает Redis",
@@ -263,13 +275,14 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
         "many": "Повторите через {n} секунд.",
         "other": "Повторите через {n} секунды.",
     },
-    "error.again": "Пробуем связаться снова сами; можно и сразу.",
+    "error.server_says": "Ответ сервера:",
+    "error.again": "Страница сама пробует связаться снова; можно не ждать.",
     "error.help_401": "Войдите или попросите ключ у того, кто ведёт этот сервис.",
     "error.help_403": "У вашего ключа нет на это прав, или запрос пришёл с чужой страницы. Попросите доступ у "
     "того, кто ведёт сервис.",
     "error.help_404": "Возможно, это уже удалено или адрес набран с ошибкой.",
     "error.help_429": "Подождите немного: ничего из принятого не потеряно.",
-    "error.help_503": "Всё принятое сохранено. Сервис или его база данных перезапускается либо перегружены.",
+    "error.help_503": "Всё принятое сохранено. Сервис или его база данных перезапускаются или перегружены.",
     "error.400": "Запрос не понят",
     "error.401": "Нужен ключ доступа",
     "error.403": "Доступ закрыт",
@@ -281,5 +294,6 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "error.429": "Слишком много запросов",
     "error.503": "Сервис временно недоступен",
     **RUSSIAN_FILES,
+    **RUSSIAN_MODEL,
     **RUSSIAN_SESSION,
 }

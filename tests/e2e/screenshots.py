@@ -1,7 +1,8 @@
 """Pictures of every page in every state: `python -m tests.e2e.screenshots FOLDER`, or `make screenshots`.
 
-Starts a service of its own and takes each picture four times: on a desktop and on a phone, light and dark, in Russian
-and in English. The shipped model computes what is to be seen, or, where there is none, the fake one of the tests.
+Starts a service of its own for each look: a desktop and phones, light and dark, Russian and English, and a page that is
+enlarged to twice its size. The shipped model computes what is to be seen, or, where there is none, the fake one of the
+tests.
 """
 
 import argparse
@@ -26,20 +27,22 @@ from tests.support import free_port, wait_until
 
 @dataclass(frozen=True)
 class Look:
-    """A screen, its colours and a language."""
+    """A screen in CSS pixels, its colours, a language, and how many pixels of the picture are one of CSS."""
 
     name: str
     width: int
     height: int
     scheme: Literal["light", "dark"]
     language: str
+    scale: float = 1
 
 
 LOOKS = (
     Look("desktop-light-ru", 1280, 800, "light", "ru"),
     Look("desktop-dark-en", 1280, 800, "dark", "en"),
-    Look("phone-light-en", 360, 740, "light", "en"),
-    Look("phone-dark-ru", 360, 740, "dark", "ru"),
+    Look("phone-light-en", 320, 640, "light", "en"),
+    Look("phone-dark-ru", 390, 844, "dark", "ru"),
+    Look("enlarged-light-ru", 640, 400, "light", "ru", scale=2),
 )
 
 
@@ -82,6 +85,7 @@ def photograph(service: Service, browser: Browser, look: Look, folder: Path) -> 
     with browser.new_context(
         base_url=service.url,
         viewport={"width": look.width, "height": look.height},
+        device_scale_factor=look.scale,
         color_scheme=look.scheme,
         locale=look.language,
     ) as context:

@@ -78,7 +78,7 @@ def send(page: Page, text: str) -> None:
 def ask_why(page: Page, name: str = "Почему?") -> None:
     """Ask, and wait for the words, which takes the model its time on a busy machine."""
     page.get_by_role("button", name=name).click()
-    page.locator(".why-text").wait_for(timeout=60_000)
+    page.locator(".why.explained").wait_for(timeout=60_000)
 
 
 def words(page: Page, kind: str) -> list[str]:
@@ -133,7 +133,7 @@ def test_the_words_are_shown_on_demand_by_hover_keyboard_and_for_the_next_text_a
     # The next text gets its words without being asked for, and its topics do not wait for them.
     send(page, SALE)
     expect(page.locator(".verdict")).to_have_text("Тема: Реклама")
-    expect(page.locator(".why-text")).to_have_text(SALE, timeout=60_000)
+    expect(page.locator(".why.explained .why-text")).to_have_text(SALE, timeout=60_000)
     expect(page.get_by_role("radio", name="Реклама")).to_be_checked()
     why.click()
     expect(page.locator(".why-text")).to_have_count(0)
@@ -169,7 +169,7 @@ def test_a_permanent_page_explains_the_text_where_it_stands_in_all_its_fields(
     # One that was explained is shown so at once, also to who never asked.
     page.evaluate("sessionStorage.clear()")
     page.reload()
-    expect(page.locator(".why-text .post-text")).to_have_count(3)
+    expect(page.locator(".why.explained .why-text .post-text")).to_have_count(3)
     watch.assert_clean()
 
 
@@ -238,7 +238,7 @@ def test_marks_are_told_apart_without_colours_readable_and_reached_by_a_finger(
         page.goto("/")
         send(page, f"{SPORT}. {SALE}. {'оченьдлинноеслово' * 5}")
         page.get_by_role("button", name="Почему?").tap()
-        page.locator(".why-text").wait_for(timeout=60_000)
+        page.locator(".why.explained").wait_for(timeout=60_000)
         label(page, "ads").tap()
         expect(page.get_by_role("radio", name="Реклама")).to_be_checked()
         expect(page.locator(".why-said")).to_contain_text("«Реклама»")

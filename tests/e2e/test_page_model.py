@@ -15,7 +15,7 @@ from tests.tiny_model import make_tiny_model
 
 BINS = [{"believed": 0.1, "true": 0.05}, {"believed": 0.5, "true": 0.75}, {"believed": 0.9, "true": 0.95}]
 CARD: dict[str, Any] = {
-    "limits": ["Not for decisions about people.", "Только для постов."],
+    "limits": ["Not for decisions about people.", "Only for posts.", "Только для постов."],
     "validation": {"method": "halves", "figures": {
         "brier": {"mean": 0.06, "spread": 0.001}, "micro_f1": {"mean": 0.755, "spread": 0.005}}},
     "per_topic": {"method": "at the thresholds", "sport": {"precision": 0.8, "recall": 0.7, "f1": 0.75}},
@@ -48,8 +48,10 @@ def test_a_model_tells_what_it_reaches_and_how_far_to_believe_it(
     cells = page.locator("#plot-numbers table").first.locator("tbody tr").nth(1).locator("th, td")
     expect(cells).to_have_text(["2", "50,0\xa0%", "75,0\xa0%"])
 
-    expect(page.locator("#limits li")).to_have_text(CARD["limits"])
-    expect(page.locator("#limits [lang]")).to_have_text(["Not for decisions about people."])
+    expect(page.locator("#limits li")).to_have_text(
+        ["Модель не предназначена для решений о людях.", "Only for posts.", "Только для постов."]
+    )
+    expect(page.locator("#limits [lang]")).to_have_text(["Only for posts."])
     expect(page.locator("#card")).to_contain_text("halves")
     folds = page.locator("#card section", has=page.get_by_role("heading", name="folds"))
     expect(folds.locator("tbody tr").first.locator("th, td")).to_have_text(["first", "50,0\xa0%", "10"])
@@ -113,8 +115,17 @@ def test_examples_are_for_this_server_and_can_be_copied(
     document = service.get("/openapi.json").json
     listed = sum(len(methods) for methods in document["paths"].values())
     expect(page.locator("#operations li")).to_have_count(listed)
+    shape = page.locator("#operations li").filter(has_text="Say which topics are right for a posted text")
+    shape.locator("summary").press("Enter")
+    expect(shape.locator(".fields").first).to_contain_text("в адресе · string · обязательно")
+    expect(shape.locator("dt", has_text="topics").first).to_contain_text("array of string")
+    expect(shape.locator("h4")).to_have_text(["Параметры", "Тело запроса", "Ответ 200"])
+    for opened in page.locator("#operations summary").all():
+        opened.evaluate("one => { one.parentElement.open = true; }")
+    expect(page.locator("#operations .operation")).to_have_count(listed)
+    assert barriers(page) == []
     watch.assert_clean()
-    page.get_by_role("link", name=f"{V1}/jobs/preview").click()
+    page.get_by_role("link", name=f"Отправить запрос в Swagger POST {V1}/jobs/preview").click()
     page.wait_for_url("**/docs#/Files/*")
     expect(page.locator(".opblock.is-open .opblock-summary-path")).to_contain_text("preview")
     # Swagger UI says of each `_` in such an address that it will mean something else in its next version.

@@ -42,7 +42,7 @@ def test_pages_without_a_server_say_so_and_fill_when_there_is_one_again(
         page.route("**/openapi.json", lambda route: route.abort())
         page.goto(address)
         expect(page.locator(".notice-title").first).to_have_text("Сервер не отвечает")
-        expect(page.locator(".notice").first).to_contain_text("Пробуем связаться снова сами")
+        expect(page.locator(".notice").first).to_contain_text("Страница сама пробует связаться снова")
         page.unroute_all()
         expect(page.locator(what).first).to_be_visible(timeout=60_000)
         expect(page.locator(".alert-danger")).to_have_count(0, timeout=60_000)

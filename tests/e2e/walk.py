@@ -13,6 +13,19 @@ from web.examples import EXAMPLES
 NO_TOPIC = "Фотосинтез происходит в хлоропластах: энергия света превращает воду и углекислый газ в глюкозу и кислород"
 LONG_TEXT = "Вторая часть рассказа о том, как мы добирались до дачи и что из этого вышло. " * 60
 
+SESSION_ENDED = """async () => {
+    const module = document.querySelector("script[type=module]").src;
+    const { signInAgain } = await import(module.replace(/[^/]+$/, "sign_in.js"));
+    signInAgain();
+}"""
+"""Shows what a page shows to somebody whose session has ended, also where nobody has to sign in."""
+
+UNFOLD = """() => {
+    const folded = "main details:not(#operations details), #operations li:nth-child(2) details";
+    document.querySelectorAll(folded).forEach((one) => { one.open = true; });
+}"""
+"""Opens what is folded on a page; of the many addresses of the interface a few, which are all alike."""
+
 PROBLEMS: Mapping[str, tuple[int, dict[str, Any]]] = {
     "key-missing": (401, {"code": "unauthorized", "detail": "This service asks for a key."}),
     "not-allowed": (403, {"code": "forbidden", "detail": "This key may only read."}),
@@ -82,13 +95,13 @@ class Walk:
         page.locator(f"[data-example={EXAMPLES[1].key}]").click()
         self._classify()
         page.locator("#why").click()
-        page.locator(".why-text").wait_for(timeout=60_000)
+        page.locator(".why.explained").wait_for(timeout=60_000)
         self._look("text-why")
         page.locator(".why-topic label").last.click()
         page.locator(".judge button").last.click()
         self._look("text-why-another-topic")
         page.locator("#permalink").click()
-        page.locator(".why-text").first.wait_for()
+        page.locator(".why.explained").wait_for()
         self._look("result-why")
         page.locator("#why").click()
         self._look("result")
@@ -108,7 +121,11 @@ class Walk:
         bar = page.locator("#upload-bar")
         wait_until(lambda: int(bar.get_attribute("aria-valuenow") or 0) > 10, 20, what="the upload to begin")
         self._look("files-sending", moving=True)
+        page.locator("#cancel").click()
+        page.locator("#notice .alert-info").wait_for()
+        self._look("files-cancelled")
         session.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        page.locator("#send").click()
         page.wait_for_url("**/jobs/*", timeout=60_000)
         page.locator("[data-status=succeeded]").first.wait_for()
         self._look("job-running", moving=True)
@@ -127,6 +144,9 @@ class Walk:
         page.locator("#heat canvas").wait_for()
         page.locator("#table summary").first.click()
         self._look("job-done")
+        page.locator("#why-1").click()
+        page.locator(".why.explained").wait_for(timeout=60_000)
+        self._look("job-why")
         page.locator("#order").select_option(index=1)
         page.locator("th[aria-sort]").wait_for(state="attached")
         page.locator("#download-options summary").click()
@@ -156,11 +176,22 @@ class Walk:
             ("not-found", "/nowhere", "h1"),
         ):
             self.open(address, what)
-            self._page.evaluate("document.querySelectorAll('main details').forEach(folded => { folded.open = true; })")
+            self._page.evaluate(UNFOLD)
             self._look(name)
 
     def refused(self) -> None:
         page = self._page
+        self.open("/login", "form")
+        page.route(f"**{V1}/session", answering(*PROBLEMS["key-missing"]))
+        page.locator("#sign-in-key").fill("rbk_wrong")
+        page.locator("form button").click()
+        page.locator(".sign-in-error:not(:empty)").wait_for()
+        self._look("login-wrong-key")
+        page.unroute_all()
+        self.open("/history", "[data-text]")
+        page.evaluate(SESSION_ENDED)
+        page.locator("dialog[open]").wait_for()
+        self._look("history-session-ended", whole=False)
         self.choose("номер,а\n1,пост\n".encode(), "без имени столбца.csv")
         page.locator("#preview-notice .alert-warning").wait_for()
         self._look("files-which-column")
@@ -170,8 +201,9 @@ class Walk:
         self._look("files-refused")
         for name, (status, problem) in PROBLEMS.items():
             page.route(f"**{V1}/**", answering(status, problem))
-            self.open("/history", ".alert-danger")
-            self._look(f"history-{name}")
+            if name != "too-large":
+                self.open("/history", ".alert-danger")
+                self._look(f"history-{name}")
             self.choose(posts(5), "посты.csv")
             page.locator("#send").click()
             page.locator("#notice .alert-danger").wait_for()
@@ -194,6 +226,12 @@ class Walk:
         page.locator("#send").click()
         page.locator("#worker-notice .alert-warning").wait_for(timeout=30_000)
         self._look("job-no-worker")
+        [done] = self._service.get(f"{V1}/jobs?status=partially_succeeded").json["items"]
+        self.open(f"/jobs/{done['id']}", "#heat canvas")
+        page.locator("#table summary").nth(1).click()
+        page.locator("#why-2").click()
+        page.locator(".why-waiting .alert-warning").wait_for(timeout=30_000)
+        self._look("job-why-no-worker")
         self.open("/model", "#service-notice .alert-warning")
         page.locator("#jobs [data-job]").first.wait_for()
         self._look("model-no-worker")

@@ -1,10 +1,13 @@
 """Both languages of the page say the same things, and pages and modules ask for nothing that is not there."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ml.card import LIMITS
 from web.words import DEFAULT_LANGUAGE, LANGUAGES, browser_words, choose_language, server_word
 from web.words_en import ENGLISH
 from web.words_ru import RUSSIAN
@@ -107,3 +110,22 @@ def test_the_browser_gets_what_the_server_does_not_say() -> None:
 )
 def test_the_address_decides_before_the_cookie(asked: str | None, remembered: str | None, language: str) -> None:
     assert choose_language(asked, remembered) == language
+
+
+def test_sentences_of_cards_are_said_in_russian() -> None:
+    card = json.loads((WEB.parent / "ml" / "models" / "rubrika-small" / "card.json").read_text(encoding="utf-8"))
+
+    def sentences(value: object) -> Iterator[str]:
+        if isinstance(value, dict):
+            for inner in value.values():
+                yield from sentences(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from sentences(inner)
+        elif isinstance(value, str) and " " in value.strip():
+            yield value
+
+    known = {
+        f"said.{sentence}" for sentence in {*sentences(card), *LIMITS} if not re.fullmatch(r"\S+ \d[\d.]*", sentence)
+    }
+    assert known <= set(RUSSIAN)

@@ -3,6 +3,7 @@
 import { makeAgain } from "./again.js";
 import { api, page, request } from "./api.js";
 import { byId, el, say } from "./dom.js";
+import { operationView } from "./operation.js";
 import { t } from "./words.js";
 
 const again = makeAgain(byId("notice"));
@@ -42,31 +43,17 @@ async function showOperations() {
         groups.set(tag, [...(groups.get(tag) ?? []), { path, method, ...operation }]);
       }
     }
-    byId("operations").replaceChildren(...[...groups].map(([tag, operations]) => group(tag, operations)));
+    byId("operations").replaceChildren(...[...groups].flatMap(([tag, operations]) => group(tag, operations, data.components?.schemas ?? {})));
   } catch (error) {
     again.show(error, showOperations);
   }
 }
 
-function group(tag, operations) {
-  return el(
-    "div",
-    { lang: "en" },
-    el("h3", { class: "small-heading" }, tag),
-    el(
-      "ul",
-      { class: "operations" },
-      operations.map(({ path, method, summary, operationId }) =>
-        el(
-          "li",
-          {},
-          el("span", { class: `method ${method}` }, method.toUpperCase()),
-          el("a", { href: page(`/docs#/${encodeURIComponent(tag)}/${encodeURIComponent(operationId)}`) }, el("code", {}, path)),
-          el("span", { class: "hint" }, summary ?? ""),
-        ),
-      ),
-    ),
-  );
+function group(tag, operations, shapes) {
+  return [
+    el("h3", { class: "small-heading", lang: "en" }, tag),
+    el("ul", { class: "operations" }, operations.map((operation) => operationView(operation, tag, shapes))),
+  ];
 }
 
 fillExamples();

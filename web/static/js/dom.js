@@ -1,6 +1,6 @@
 // Making elements. Text goes in as text nodes only, so nothing that a post contains is ever read as markup.
 
-import { language } from "./words.js";
+import { language, tOr } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -22,8 +22,9 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Words that others wrote, said to be of the language that their letters are of. */
-export function sentence(text) {
+/** Words that others wrote: in the page's own where it knows them, else said to be of the language that their letters are of. */
+export function sentence(said) {
+  const text = tOr(`said.${said}`, said);
   const written = /\p{Script=Cyrillic}/u.test(text) ? "ru" : "en";
   return written === language ? text : el("span", { lang: written }, text);
 }

@@ -50,7 +50,7 @@ export function makeFilters(choice) {
     }
     byId("filter-min").disabled = !filter.topic;
     byId("filter-max").disabled = !filter.topic;
-    byId("filter-reset").hidden = !choice.isFiltered();
+    byId("filter-reset").classList.toggle("invisible", !choice.isFiltered());
     if (choice.isFiltered()) {
       byId("filters").open = true;
     }

@@ -13,6 +13,7 @@ export const HEAT_ROWS = 200;
 /** The picture of `rows` (as results give them) by `topics`, with a line under it that tells of the row pointed at. */
 function rowsHeat({ topics, rows, labelledBy }) {
   const canvas = el("canvas", { class: "heat-canvas", tabindex: "0", role: "img", "aria-labelledby": labelledBy, "aria-describedby": "heat-row" });
+  canvas.style.height = `${topics.length * LINE}px`; // Else it is as high as it is wide by half, until it is drawn.
   const words = el("p", { class: "hint heat-row", id: "heat-row", role: "status" }, t("heat.hint"));
   const names = el("ul", { class: "heat-names", "aria-hidden": "true" }, topics.map(({ name }) => el("li", {}, name)));
   let at = null;
@@ -81,11 +82,12 @@ export function makeHeat(address, choice) {
     try {
       const params = new URLSearchParams([["limit", String(HEAT_ROWS)], ...choice.filterParams(), ...choice.thresholdParams()]);
       const { data } = await request(`${address}/results?${params}`, { signal: mine.signal });
-      byId("heat-part").hidden = data.items.length === 0;
-      if (data.items.length > 0) {
-        byId("heat").replaceChildren(rowsHeat({ topics, rows: data.items, labelledBy: "heat-heading" }));
-        byId("heat-words").textContent = t(choice.isFiltered() ? "heat.chosen_rows" : "heat.first_rows", { n: data.items.length });
-      }
+      const some = data.items.length > 0;
+      const words = choice.isFiltered() ? "heat.chosen_rows" : "heat.first_rows";
+      // Without rows its place stays, so that what somebody looks at below does not move.
+      byId("heat-part").hidden = false;
+      byId("heat").replaceChildren(...(some ? [rowsHeat({ topics, rows: data.items, labelledBy: "heat-heading" })] : []));
+      byId("heat-words").textContent = some ? t(words, { n: data.items.length }) : t("rows.none_found");
     } catch {
       byId("heat-part").hidden ||= !byId("heat").hasChildNodes();
       // The rows are asked for by the table as well, which says what is wrong.

@@ -24,7 +24,7 @@ const id = view.dataset.id;
 const address = api(`/jobs/${encodeURIComponent(id)}`);
 const choice = makeChoice();
 const filters = makeFilters(choice);
-const rows = makeRows(`${address}/results`, choice);
+const rows = makeRows(address, choice);
 const heat = makeHeat(address, choice);
 const summary = makeSummary(address, choice, { onData: showSummary, onSettled: showRows });
 makeDownloads(address, choice);

@@ -99,7 +99,7 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     const none = { name: t("summary.none"), rows: isExact() ? data.none_assigned : null, look: "none" };
     byId("shares").replaceChildren(sharesChart([...items, none], total));
     byId("pairs").classList.toggle("stale", !isExact());
-    byId("reset-thresholds").hidden = !choice.hasThresholds();
+    byId("reset-thresholds").classList.toggle("invisible", !choice.hasThresholds());
     byId("summary-words").textContent = t(isOver(job) ? "summary.of_all" : "summary.so_far", { n: total });
   }
 

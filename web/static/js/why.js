@@ -1,7 +1,7 @@
 // Which words of a text speak for a topic, and which against it: asked for on demand, shown in the text itself.
 
 import { ApiError, api, request } from "./api.js";
-import { button, el, icon, notice, say } from "./dom.js";
+import { button, el, icon, notice } from "./dom.js";
 import { explainWaiting } from "./follow.js";
 import { marked, saidOf } from "./marks.js";
 import { percent } from "./format.js";
@@ -11,31 +11,36 @@ import { topicName } from "./topics.js";
 import { t, tOr } from "./words.js";
 
 const REMEMBERED = "why";
+const PAGE = "why";
 
-let asking = null; // What is asked for at the moment; there is one text on a page, and only the last one counts.
+const asking = new Map(); // What is asked for at the moment, by the scope: only the last wish of each counts.
 
 /**
- * A button that shows the words of `resource` in `place`, or takes them away again. What was chosen last holds for the
- * next text as well, whose topics nobody has to wait for: its words come later. `onShown(shown)` hears when the marked text
- * comes and goes; `heading` is the level of the names of its fields.
+ * A button that shows the words of `resource` in `place`, or takes them away again. `onShown(shown)` hears when the text
+ * comes and goes there; `heading` is the level of the names of its fields. Without more it is the one of the page, and
+ * what was chosen last holds for the next text as well, whose topics nobody has to wait for: its words come later. One of
+ * several has a `scope`, which begins its ids, the `address` of its explanation, and a `name` for those who hear the page.
  */
-export function whyButton(resource, place, { onShown = () => {}, heading = "h3" } = {}) {
+export function whyButton(resource, place, { onShown = () => {}, heading = "h3", scope = PAGE, address = ofText(resource), name = "" } = {}) {
   const opener = el(
     "button",
-    { type: "button", class: "btn btn-sm btn-outline-secondary why-button", id: "why", "aria-expanded": "false", on: { click: toggle } },
+    { type: "button", class: "btn btn-sm btn-outline-secondary why-button", id: scope, "aria-expanded": "false", on: { click: toggle } },
     icon("question-circle"),
     t("why.button"),
+    name && el("span", { class: "visually-hidden" }, ` ${name}`),
   );
 
   function toggle() {
     const shown = opener.getAttribute("aria-expanded") !== "true";
-    remember(shown);
+    if (scope === PAGE) {
+      remember(shown);
+    }
     set(shown);
   }
 
   function set(shown) {
-    asking?.abort();
-    asking = null;
+    asking.get(scope)?.abort();
+    asking.delete(scope);
     opener.setAttribute("aria-expanded", String(shown));
     if (shown) {
       show();
@@ -46,42 +51,49 @@ export function whyButton(resource, place, { onShown = () => {}, heading = "h3" 
   }
 
   async function show() {
-    if (resource.explanation === null) {
-      const mine = new AbortController();
-      asking?.abort();
-      asking = mine;
-      const status = el("p", { class: "why-status", role: "status" });
-      const box = el("div");
-      place.replaceChildren(status, box);
-      say(status, t("why.working"));
-      const endWaiting = explainWaiting(box);
-      try {
-        const asked = await ask(resource.id, mine.signal);
-        resource.explanation = asked.explanation;
-        resource.explanation_error = asked.error;
-      } catch (error) {
-        if (!mine.signal.aborted && place.isConnected) {
-          place.replaceChildren(troubleNotice(error, [button(t("retry"), show)]));
-        }
-        return;
-      } finally {
-        endWaiting();
-      }
-      // Another text may stand there by now, or nobody may want to know any more.
-      if (mine.signal.aborted || !place.isConnected) {
-        return;
-      }
+    // The text stands there before its words are marked: what is below does not jump when they are.
+    const view = explanationView(resource, { heading, scope, name });
+    place.replaceChildren(view.element);
+    onShown(true);
+    if (resource.explanation !== null) {
+      view.explain();
+      return;
     }
-    const found = resource.explanation !== null;
-    place.replaceChildren(found ? explanationView(resource, heading) : failure(resource.explanation_error, show));
-    onShown(found);
+    const mine = new AbortController();
+    asking.get(scope)?.abort();
+    asking.set(scope, mine);
+    const endWaiting = explainWaiting(view.waiting);
+    const isWanted = () => place.isConnected && !mine.signal.aborted;
+    try {
+      const asked = await ask(address, { signal: mine.signal, isWanted });
+      resource.explanation = asked.explanation;
+      resource.explanation_error = asked.error;
+    } catch (error) {
+      if (isWanted()) {
+        fail(troubleNotice(error, [button(t("retry"), show)]));
+      }
+      return;
+    } finally {
+      endWaiting();
+    }
+    // Another text may stand there by now, or nobody may want to know any more.
+    if (isWanted()) {
+      resource.explanation === null ? fail(failure(resource.explanation_error, show)) : view.explain();
+    }
   }
 
-  if (resource.explanation !== null || remembered()) {
+  function fail(box) {
+    place.replaceChildren(box);
+    onShown(false);
+  }
+
+  if (resource.explanation !== null || (scope === PAGE && remembered())) {
     set(true);
   }
   return opener;
 }
+
+const ofText = ({ id }) => api(`/classifications/${encodeURIComponent(id)}/explanation`);
 
 function remembered() {
   try {
@@ -99,9 +111,8 @@ function remember(shown) {
   }
 }
 
-/** Resolves to what has become of the wish, when that is final. */
-async function ask(id, signal) {
-  const address = api(`/classifications/${encodeURIComponent(id)}/explanation`);
+/** Resolves to what has become of the wish, when that is final; rejects when it is not wanted any more. */
+async function ask(address, { signal, isWanted }) {
   const { data } = await request(address, { method: "POST", headers: { Prefer: "wait=10" }, signal });
   if (isFinal(data)) {
     return data;
@@ -111,8 +122,10 @@ async function ask(id, signal) {
       onAnswer: (asked) => {
         if (isFinal(asked)) {
           resolve(asked);
+        } else if (!isWanted()) {
+          reject(new DOMException("nobody looks any more", "AbortError"));
         }
-        return !isFinal(asked);
+        return !isFinal(asked) && isWanted();
       },
       onError: (error, { hopeless }) => hopeless && reject(error),
     });
@@ -135,13 +148,20 @@ function failure(error, again) {
   return notice("warning", t("why.failed"), [reason], [button(t("retry"), again)]);
 }
 
-/** The topics to choose from, the most probable one first; the text with its words marked for the chosen one. */
-function explanationView(resource, heading) {
+/**
+ * The topics to choose from, the most probable one first, and the text: as it is, and with its words marked for the chosen
+ * topic from explain() on. `waiting` is the place for what there is to say until then.
+ */
+function explanationView(resource, { heading, scope, name }) {
   const text = el("div", { class: "why-text" });
-  const said = el("div", { class: "why-said", role: "status" });
+  const said = el("div", { class: "why-said", role: "status" }, el("p", { class: "why-status" }, t("why.working")));
+  const waiting = el("div", { class: "why-waiting" });
   const show = (topic) => {
-    text.replaceChildren(...marked(resource, resource.explanation[topic.topic], heading));
-    said.replaceChildren(...saidOf(resource, resource.explanation[topic.topic], topicName(topic)));
+    const pieces = resource.explanation?.[topic.topic];
+    text.replaceChildren(...marked(resource, pieces ?? [], heading));
+    if (pieces) {
+      said.replaceChildren(...saidOf(resource, pieces, topicName(topic)));
+    }
   };
   let chosen = resource.topics[0];
   const choose = (topic) => {
@@ -152,21 +172,27 @@ function explanationView(resource, heading) {
     "fieldset",
     { class: "why-topics", on: { mouseleave: () => show(chosen) } },
     el("legend", { class: "small-heading" }, t("why.heading")),
-    resource.topics.map((topic, place) => choice(topic, place === 0, { choose, show })),
+    resource.topics.map((topic, place) => choice(topic, place === 0, { choose, show, scope })),
   );
+  const label = name ? `${t("why.heading")}: ${name}` : t("why.heading");
+  const element = el("section", { class: "why", "aria-label": label }, topics, text, said, waiting, legend());
+  const explain = () => {
+    element.classList.add("explained");
+    show(chosen);
+  };
   show(chosen);
-  return el("section", { class: "why", "aria-label": t("why.heading") }, topics, text, said, legend());
+  return { element, waiting, explain };
 }
 
-function choice(topic, checked, { choose, show }) {
-  const id = `why-${topic.topic}`;
+function choice(topic, checked, { choose, show, scope }) {
+  const id = `${scope}-${topic.topic}`;
   return el(
     "span",
     { class: "why-topic", on: { mouseenter: () => show(topic) } },
     el("input", {
       type: "radio",
       class: "visually-hidden",
-      name: "why-topic",
+      name: `${scope}-topic`,
       id,
       checked,
       on: { change: () => choose(topic), focus: () => show(topic) },
