@@ -3,7 +3,7 @@
 In int8 the weights of the layers have 8 bits, and what they are multiplied with is rounded to 8 bits as it comes, with
 a scale for each token and stretch of `GROUP` numbers (dynamic quantisation: Zafrir et al. 2019, arXiv:1910.06188).
 Nothing has to be calibrated on posts, and an unusual text cannot leave a range that was measured on usual ones.
-`int8-static` rounds within fixed ranges, which the model folder has (`ml.ranges`), and is a third faster.
+`int8-static` rounds within fixed ranges, which the model folder has (`ml.ranges`), and is faster.
 """
 
 import sys
