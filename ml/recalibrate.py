@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,13 +96,19 @@ def recalibrate(
         "digest": posts.digest(),
         "held_back": chosen.split == "validation",
     }
-    _write(folder, out, settings, content)
+    rewrite(folder, out, settings, content)
     # The network stays within the same ranges; whether that changes an assignment depends on the thresholds.
     ranging.renew_agreement(out, posts, threads)
     return figures.honest, chosen.warnings
 
 
-def _write(folder: Path, out: Path, settings: dict[str, object], content: dict[str, object]) -> None:
+def rewrite(folder: Path, out: Path, settings: dict[str, Any], content: dict[str, Any]) -> None:
+    """Write the model folder `out`: that of `folder`, described by other contents of `rubrika.json` and `card.json`.
+
+    Raises:
+        DataError: it cannot be written.
+        ModelError: `out` is something other than a model folder.
+    """
     try:
         with artifact.replacing(out) as draft:
             for file in folder.iterdir():
