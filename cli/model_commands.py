@@ -112,6 +112,11 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
 @click.option(
     "--base", required=True, help="What to start from: an encoder, by folder or hub name, or a model folder of Rubrika."
 )
+@click.option(
+    "--average",
+    multiple=True,
+    help="Start from the mean of the weights of --base and of this model of the same kind; may be given again.",
+)
 @click.option("-o", "--out", type=FOLDER, help="Model folder to write.")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate instead of writing a model; needs --oof.")
 @click.option(

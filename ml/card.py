@@ -142,7 +142,7 @@ def card(run: Run) -> dict[str, Any]:
     # Folders and machines are not part of what a model is; the base is named as the world knows it.
     base, base_name = options.pop("base"), options.pop("base_name")
     base_name = base_name or (Path(base).resolve().name if Path(base).is_dir() else base)
-    for machine in ("device", "threads", "name", "version", "teacher_base"):
+    for machine in ("device", "threads", "name", "version", "teacher_base", "average"):
         options.pop(machine)
     return {
         "base": base_name,
@@ -257,17 +257,24 @@ def _how_it_was_made(settings: dict[str, Any], content: dict[str, Any]) -> list[
         f"Calibration: {content['calibration']}.",
         f"{content['minutes']:.0f} minutes. One seed was run: how much another would differ was not measured.",
     ]
-    start = content.get("start")
-    while start:
-        lines.append(f"It started from the network of {start['model']}, which was made like this:")
-        lines += [f"  {line}" for line in _training(start["training"], start["max_tokens"])]
-        start = start.get("start")
+    lines += _history(content.get("start"), "It started from the network of")
     again = content.get("calibrated_again")
     if again:
         lines.append(
             f"Calibration, thresholds and the figures below come from {again['posts']} "
             + ("posts that its training held back." if again["held_back"] else "posts that were given later.")
         )
+    return lines
+
+
+def _history(start: dict[str, Any] | None, beginning: str) -> list[str]:
+    lines = []
+    while start:
+        lines.append(f"{beginning} {start['model']}, which was made like this:")
+        lines += [f"  {line}" for line in _training(start["training"], start["max_tokens"])]
+        for other in start.get("averaged_with", ()):
+            lines += _history(other, "Its weights are the mean of those and the weights of")
+        start, beginning = start.get("start"), "That started from the network of"
     return lines
 
 

@@ -3,6 +3,7 @@
 A model brings its network, its way of reading posts, and its word on which posts it has not seen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def at(options: "TrainOptions", topics: tuple[data.TopicName, ...]) -> Start:
     """Load what `options.base` names.
 
     Raises:
-        ModelError: it cannot be loaded, or another way of reading posts is asked for than the model's own.
+        ModelError: it cannot be loaded, or a model of `options.average` is of another kind.
     """
     model = model_at(options.base)
     if model is None:
@@ -47,7 +48,42 @@ def at(options: "TrainOptions", topics: tuple[data.TopicName, ...]) -> Start:
     wanted = [topic.id for topic in topics]
     new_head = wanted != [topic.id for topic in model.info.topics]
     net = network_of(model, len(topics), new_head)
+    _average(net, model, options.average, new_head)
     return Start(net, new_head, model.tokenizer(), _as_the_model(model, options))
+
+
+def _average(net: network.TopicNetwork, model: ModelFolder, others: Sequence[str], new_head: bool) -> None:
+    """Make the weights of `net`, the network of `model`, the mean of its and those of the models `others`.
+
+    Networks that began at one base lie in one valley of the loss, and the middle of it is a better place than its sides
+    (Wortsman et al. 2022, arXiv:2203.05482).
+    """
+    states = [net.state_dict()]
+    for folder in others:
+        other = artifact.read(Path(folder))
+        if _ways(other) != _ways(model):
+            raise ModelError(
+                f"{folder} and {model.path} differ in base, topics, tokenizer or in how they read posts: the mean of "
+                "their weights would be a network that knows nothing."
+            )
+        states.append(network_of(other, len(other.info.topics), new_head).state_dict())
+    for name, value in net.state_dict().items():
+        # What is no matrix of the network, such as the numbers of places, is the same in all.
+        if value.is_floating_point() and not (new_head and name.startswith("head.")):
+            value.copy_(torch.stack([state[name] for state in states]).mean(dim=0))
+
+
+def _ways(model: ModelFolder) -> tuple[object, ...]:
+    return (
+        model.info.card["base"],
+        {name: value for name, value in model.config.items() if name != "transformers_version"},
+        model.tokenizer(),
+        [topic.id for topic in model.info.topics],
+        model.pooling,
+        model.prefix,
+        model.fields,
+        model.cleaning.names,
+    )
 
 
 def model_at(base: str) -> ModelFolder | None:
@@ -72,14 +108,15 @@ def check_knows_nothing(base: str) -> None:
         )
 
 
-def history(base: str) -> dict[str, Any] | None:
-    """Return what the card of a training tells of the model that it started from; None where that was an encoder."""
+def history(base: str, average: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Return what the card of a training tells of the models that it started from; None where that was an encoder."""
     model = model_at(base)
     if model is None:
         return None
     card = model.info.card
     told = {"model": f"{model.info.name} {model.info.version}", "max_tokens": model.max_tokens}
-    return {**told, "training": card["training"], "start": card.get("start")}
+    told |= {"training": card["training"], "start": card.get("start")}
+    return {**told, "averaged_with": [history(one) for one in average]} if average else told
 
 
 def _as_the_model(model: ModelFolder, options: "TrainOptions") -> "TrainOptions":
@@ -131,13 +168,19 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
     """Return posts to learn from, posts for validation, and whether the start is known not to have seen the latter.
 
     A model may have learnt from any post but those that its training held back. Where the data has some of these, they
-    are the validation posts.
+    are the validation posts; of several models, those that all of them held back.
 
     Raises:
         DataError: one of the two is empty.
+        ModelError: there are others to average with, and the base is no model.
     """
     model = model_at(options.base)
+    if options.average and model is None:
+        raise ModelError(f"{options.base} is an encoder: only models of Rubrika can be averaged.")
     held = evaluate.read_held(model.path) if model else None
+    for folder in options.average:
+        other = evaluate.read_held(Path(folder))
+        held = held and replace(held, posts=held.posts & (other.posts if other else frozenset()))
     learn, check, unseen = evaluate.parts(posts, held, options.validation_share, options.seed)
     return learn, check, model is None or unseen
 

@@ -38,6 +38,8 @@ class TrainOptions:
     """Everything that a run depends on, besides its data."""
 
     base: str
+    # Models whose weights are averaged with those of the base, which is a model then.
+    average: tuple[str, ...] = ()
     name: str = "model"
     version: str = "1.0.0"
     base_name: str = ""
@@ -151,7 +153,7 @@ def train(
         validation=tuple(data.text_key(post) for post in check.posts),
         none_validation=tuple(data.text_key(post) for post in none_check),
         figures=figures,
-        start=start.history(options.base),
+        start=start.history(options.base, options.average),
     )
     card.write_model(out, net, fitted.tokenizer, run)
     _add_ranges(out, learn, check, options.threads, say)

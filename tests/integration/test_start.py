@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from cli.model_commands import train
 from ml import artifact
@@ -82,13 +83,70 @@ def test_a_network_with_the_same_topics_goes_on_with_its_head(
 ) -> None:
     options = ["--base", trained, *QUICK, "--lr", "1e-6", "--epochs", 1, "--ngram-share", 0]
     run(train, posts, *options, "-o", tmp_path / "same")
-    assert card(tmp_path / "same")["validation"]["figures"]["micro_f1"]["mean"] > 0.8
+    run(train, posts, *options, "--epochs", 0, "-o", tmp_path / "still")
+    same, still = (card(tmp_path / name)["validation"]["figures"]["micro_f1"]["mean"] for name in ("same", "still"))
+    # Steps as small as these change nothing; a head that knew nothing would be right by chance alone.
+    assert same == pytest.approx(still, abs=0.02)
+    assert same > 0.6
     fewer = tmp_path / "fewer"
     fewer.mkdir()
     for topic in ("sport", "politics", "ads"):
         (fewer / f"{topic}.csv").write_bytes((posts / f"{topic}.csv").read_bytes())
     run(train, fewer, *options, "-o", tmp_path / "other")
     assert [topic.id for topic in artifact.read(tmp_path / "other").info.topics] == ["sport", "ads", "politics"]
+
+
+def test_a_training_may_start_from_the_mean_of_several_models(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    bare = ["--teacher-weight", 0, "--ngram-share", 0, "--device", "cpu", "--threads", 1]
+    run(train, posts, "--base", trained, *bare, "--epochs", 2, "--lr", "5e-3", "--seed", 3, "-o", tmp_path / "second")
+    still = [*bare, "--epochs", 0]
+    run(train, posts, "--base", trained, *still, "-o", tmp_path / "first")
+    average = ["--average", tmp_path / "second"]
+    run(train, posts, "--base", trained, *average, *still, "-o", tmp_path / "mean", "--version", "1.1.0")
+    run(train, posts, "--base", trained, *average, *average, *still, "-o", tmp_path / "more")
+    heads = {
+        name: load_file(tmp_path / name / artifact.WEIGHTS)["head.weight"].astype(np.float64)
+        for name in ("first", "second", "mean", "more")
+    }
+    assert np.abs(heads["first"] - heads["second"]).max() > 0.01
+    np.testing.assert_allclose(heads["mean"], (heads["first"] + heads["second"]) / 2, atol=2e-3)
+    np.testing.assert_allclose(heads["more"], (heads["first"] + 2 * heads["second"]) / 3, atol=2e-3)
+    # It is a network of its own in all its layers, and as good as those that it comes from.
+    made = {name: logits(tmp_path / name, posts, tmp_path) for name in heads}
+    assert np.abs(made["mean"] - made["first"]).max() > 0.01
+    figures = {name: card(tmp_path / name)["validation"]["figures"]["micro_f1"]["mean"] for name in heads}
+    assert figures["mean"] > min(figures["first"], figures["second"]) - 0.1
+    # The posts that judge it are those that none of them has learnt.
+    held = read_held(trained)
+    again = read_held(tmp_path / "mean")
+    assert held is not None
+    assert again is not None
+    assert again.posts == held.posts
+    content = card(tmp_path / "mean")
+    assert [one["model"] for one in content["start"]["averaged_with"]] == ["second 1.0.0"]
+    assert "average" not in content["training"]
+    readme = (tmp_path / "mean" / artifact.README).read_text(encoding="utf-8")
+    assert "\n- Its weights are the mean of those and the weights of second 1.0.0, which was made like this:" in readme
+    assert "\n- That started from the network of mine 1.0.0, which was made like this:" in readme
+
+
+def test_only_models_of_one_kind_are_averaged(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    plain = ["--fields", "plain", *QUICK, "--epochs", 1, "--ngram-share", 0, "--teacher-weight", 0]
+    run(train, posts, "--base", base, *plain, "-o", tmp_path / "plain")
+    for start, reason in ((trained, "differ in base, topics, tokenizer or in how they read"), (base, "is an encoder")):
+        average = ["--average", tmp_path / "plain"]
+        output = run(train, posts, "--base", start, *average, *QUICK, "-o", tmp_path / "mean", code=1)
+        assert reason in output
+    assert not (tmp_path / "mean").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from cli.model_commands import COMMANDS, evaluate, export, train
+from cli.ranges_command import ranges
 from ml import artifact
 from ml.classifier import Classifier
 from ml.data import DEFAULT_NAMES, read_folder
@@ -196,10 +197,28 @@ def test_one_seed_gives_one_model_and_another_seed_another(posts: Path, base: Pa
     assert figures[0] == figures[1]
 
 
+def test_ranges_measured_again_may_make_another_version(trained: Path, posts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(trained, folder)
+    (folder / artifact.RANGES).unlink()
+    artifact.write_manifest(folder)
+    assert artifact.read(folder).ranges is None
+    output = run(ranges, folder, posts, "--threads", 1)
+    assert "of the assignments as in float32" in output
+    found = artifact.read(folder)
+    # As the training measured them: on the same posts to learn from.
+    assert found.ranges == artifact.read(trained).ranges
+    assert found.info.version == "1.0.0"
+    run(ranges, folder, posts, "--threads", 1, "--version", "1.0.1")
+    again = artifact.read(folder)
+    assert (again.info.version, again.ranges) == ("1.0.1", found.ranges)
+    assert (folder / artifact.README).read_text(encoding="utf-8").startswith("# mine 1.0.1\n")
+
+
 def test_an_exported_file_runs_elsewhere_and_agrees(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     assert str(out) in run(export, trained, "-o", out)
-    classifier = Classifier.load(trained, device="cpu", backend="torch", threads=1)
+    classifier = Classifier.load(trained, device="cpu", backend="torch", arithmetic="float32", threads=1)
     prepared = classifier.prepare([Post(text) for text in TEXTS])
     input_ids, mask = pad([prepared.ids[text] for text in prepared.text_of], 0)
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
