@@ -1,4 +1,4 @@
-"""`rubrika ranges`: let a model compute in 8 bits with fixed ranges, the fastest on many processors."""
+"""`rubrika ranges`: let a model compute in 8 bits with fixed ranges, the fastest where there is VNNI and no AMX."""
 
 import json
 from pathlib import Path

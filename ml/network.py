@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ml import artifact, ngrams, weights
+from ml.backends import processor_flags
 from ml.errors import ModelError
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -173,14 +174,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Say whether bf16 is a gain here: on CUDA from Ampere on, on a CPU with AMX or AVX-512 BF16 instructions."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return has_amx() or "avx512_bf16" in _cpu_flags()
+    return has_amx() or "avx512_bf16" in processor_flags()
 
 
 def has_amx() -> bool:
     """Say whether the processor multiplies bfloat16 by tiles."""
-    return "amx_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "amx_bf16" in processor_flags()
