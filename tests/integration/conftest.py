@@ -14,6 +14,7 @@ from jobs.database import make_engine, run
 from jobs.settings import Settings
 from tests.integration.api_support import Worker
 from tests.integration.explain_support import Recorder, register
+from tests.integration.keys_support import Keyed, new_key
 from tests.integration.store_support import TOPICS
 from worker.drain import Drain
 from worker.heart import Heart
@@ -47,6 +48,16 @@ def app(settings: Settings) -> Iterator[Any]:
 def client(app: Any) -> FlaskClient:
     client: FlaskClient = app.test_client()
     return client
+
+
+@pytest.fixture
+def anna(app: Any, engine: Engine) -> Keyed:
+    return Keyed(app.test_client(), new_key(engine, "anna"))
+
+
+@pytest.fixture
+def boris(app: Any, engine: Engine) -> Keyed:
+    return Keyed(app.test_client(), new_key(engine, "boris"))
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from urllib.parse import quote
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
-from sqlalchemy import Engine
 
 from api.resources import jobs as job_resources
 from jobs.settings import Settings
 from tests.integration.api_support import V1, Worker, assert_problem
-from tests.integration.keys_support import OWN_PAGE, SECRET, Keyed, new_key, sign_in
+from tests.integration.keys_support import OWN_PAGE, SECRET, Keyed, sign_in
 
 SECRET_TEXT = "Тайна Анны"
 BROKEN = "слово\r=1+1"
@@ -26,11 +24,6 @@ FORMULAS = ("=1+1", "+1+cmd", "-2+3", "@SUM(A1)", "\t=1+1", "\r=1+1", '=HYPERLIN
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return replace(settings, auth="keys", secret_key=SECRET)
-
-
-@pytest.fixture
-def anna(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "anna"))
 
 
 def uploaded(who: Keyed, rows: list[list[str]], filename: str, worker: Worker) -> Any:

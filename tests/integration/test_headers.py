@@ -10,14 +10,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import Environment
-from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.headers import FIXED, HSTS
 from jobs.settings import Settings
 from tests.integration.api_support import CSV, V1, Worker
-from tests.integration.keys_support import SECRET, Keyed, new_key, sign_in
+from tests.integration.keys_support import SECRET, Keyed, sign_in
 
 TLS = "https://localhost"
 OWNED = re.compile(r"/api/v1/(classifications|jobs|session)")
@@ -28,11 +27,6 @@ SHARED = {"web.asset", "web.favicon", "docs_file"}
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return replace(settings, auth="keys", secret_key=SECRET)
-
-
-@pytest.fixture
-def anna(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "anna"))
 
 
 def answers(app: Any, who: Keyed, job: str, base: str) -> Iterator[tuple[str, str, TestResponse]]:

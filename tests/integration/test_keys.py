@@ -31,11 +31,6 @@ def settings(settings: Settings) -> Settings:
     return replace(settings, auth="keys", secret_key=SECRET)
 
 
-@pytest.fixture
-def anna(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "anna"))
-
-
 # --- keys -----------------------------------------------------------------------------------------------------------
 
 

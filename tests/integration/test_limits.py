@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from api.app import create_app
@@ -42,16 +41,6 @@ def limiter(settings: Settings) -> Iterator[Limiter]:
     made = Limiter(settings.redis_url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def anna(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "anna"))
-
-
-@pytest.fixture
-def boris(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "boris"))
 
 
 # --- the bucket -----------------------------------------------------------------------------------------------------

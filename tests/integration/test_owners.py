@@ -73,16 +73,6 @@ def make(who: Keyed, worker: Worker) -> Things:
     return Things(text, job, again.get_json()["id"], waiting)
 
 
-@pytest.fixture
-def anna(app: Any, engine: Engine) -> Keyed:
-    return Keyed(app.test_client(), new_key(engine, "anna"))
-
-
-@pytest.fixture
-def boris(app: Any, engine: Engine) -> Keyed:
-    return Keyed(app.test_client(), new_key(engine, "boris"))
-
-
 def addresses(app: Any, things: Things) -> Iterator[tuple[str, str, str]]:
     """(endpoint, method, address) of everything that asks for an id, with the ids of `things`."""
     for rule in app.url_map.iter_rules():

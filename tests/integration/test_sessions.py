@@ -13,7 +13,7 @@ from api.app import create_app
 from jobs.database import run
 from jobs.settings import Settings
 from tests.integration.api_support import V1
-from tests.integration.keys_support import OWN_PAGE, SECRET, Keyed, new_key, sign_in
+from tests.integration.keys_support import OWN_PAGE, SECRET, Keyed, sign_in
 
 JOBS = f"{V1}/jobs"
 
@@ -21,11 +21,6 @@ JOBS = f"{V1}/jobs"
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return replace(settings, auth="keys", secret_key=SECRET)
-
-
-@pytest.fixture
-def anna(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "anna"))
 
 
 def test_a_browser_signs_in_and_out(client: FlaskClient, engine: Engine, anna: Keyed) -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine
 
 from jobs import asking, store
@@ -16,7 +15,7 @@ from jobs.states import JobKind, Lane
 from jobs.waiting import TooManyExplanationsError, require_room_to_explain, waiting_explanations
 from tests.integration.api_support import V1, assert_problem
 from tests.integration.explain_support import TEXT, rows
-from tests.integration.keys_support import SECRET, Keyed, new_key
+from tests.integration.keys_support import SECRET, Keyed
 from tests.support import wait_until
 from worker.drain import Drain
 
@@ -27,16 +26,6 @@ TEXTS = f"{V1}/classifications"
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return replace(settings, auth="keys", secret_key=SECRET, max_waiting_explanations=MOST)
-
-
-@pytest.fixture
-def anna(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "anna"))
-
-
-@pytest.fixture
-def boris(client: FlaskClient, engine: Engine) -> Keyed:
-    return Keyed(client, new_key(engine, "boris"))
 
 
 def asking_texts(count: int) -> dict[str, Any]:
