@@ -20,13 +20,13 @@ def ranges(model_dir: Path, data_dir: Path, version: str, threads: int) -> None:
     they were not measured on. `rubrika train` does this by itself; this is for older models. The digest of the folder
     changes, so that answers kept from before are computed again.
     """
-    from ml import artifact, data, evaluate, ranging, recalibrate
+    from ml import artifact, data, held, ranging, recalibrate
     from ml.errors import MlError
 
     try:
         model = artifact.read(model_dir)
-        posts = evaluate.with_topics_of(model.info, data.read_folder(data_dir), data_dir)
-        learn, check, _ = evaluate.parts(posts, evaluate.read_held(model_dir), ranging.CHECK_SHARE, ranging.SEED)
+        posts = held.with_topics_of(model.info, data.read_folder(data_dir), data_dir)
+        learn, check, _ = held.parts(posts, held.read(model_dir), ranging.CHECK_SHARE, ranging.SEED)
         found = ranging.add(model_dir, learn.posts, check, threads)
         if version:
             settings, card = (

@@ -1,11 +1,9 @@
 """Measure a model folder on labelled posts, with the network that serves it, and say what the figures are worth.
 
-Posts that a model was trained on measure its memory. A model folder records which posts its training held back, and
-these are what is measured as long as the data is the same. Thresholds and calibration were chosen on them too, so the
-figures at the shipped thresholds flatter; those by cross-fitting do not.
+What is measured are the posts that its training held back (`ml.held`), where the data has them. Thresholds and
+calibration were chosen on them too, so the figures at the shipped thresholds flatter; those by cross-fitting do not.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ml import artifact, calibrate, data, metrics, reliable
-from ml.artifact import ModelInfo
+from ml import calibrate, data, held, metrics, reliable
 from ml.classifier import Classifier, Predictions
 from ml.crops import crop
 from ml.errors import DataError
@@ -23,7 +20,6 @@ from ml.posts import Post, compose
 
 Floats = npt.NDArray[np.float32]
 
-SPLITS = ("auto", "validation", "all")
 CROSS_FIT_REPEATS = 20
 CROP_SEED = 1
 DOUBTFUL = 50
@@ -32,15 +28,6 @@ CURVE_POINTS = 200
 LONGEST = (10, 30, 100, 300)
 LENGTHS = (*(f"to {one} words" for one in LONGEST), "longer")
 """Names of the lengths that a report tells apart."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a model folder records of its validation posts: keys by `data.text_key`."""
-
-    data_digest: str
-    posts: frozenset[str]
-    none: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -148,14 +135,14 @@ def evaluate(
     Raises:
         DataError: the data is missing or malformed, has other topics, or none of the recorded validation posts.
     """
-    chosen = choose(classifier, folder, data_folder, split)
+    chosen = held.choose(classifier, folder, data_folder, split)
     posts = chosen.posts
     thresholds = np.array([topic.threshold for topic in classifier.info.topics], dtype=np.float32)
     answers = predictions(classifier, posts.posts)
     probabilities = answers.probabilities
     rng = np.random.default_rng(CROP_SEED)
     crops = _probabilities(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts])
-    off_topic = counter_examples(chosen, none_file, none_categories)
+    off_topic = held.counter_examples(chosen, none_file, none_categories)
     strayed = _probabilities(classifier, off_topic) if off_topic else np.zeros((0, len(thresholds)), dtype=np.float32)
     labels = posts.labels
     return Report(
@@ -182,70 +169,6 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The posts to measure with.
-
-    Attributes:
-        posts: with the topics in the order of the model.
-        split: `validation`: the model's training held them back; or `all`.
-        held: what the model folder records; None: nothing.
-        warnings: what a reader of figures must know; more may be added.
-    """
-
-    posts: data.Dataset
-    split: str
-    held: Held | None
-    warnings: list[str]
-
-
-def choose(classifier: Classifier, folder: Path, data_folder: Path, split: str) -> Chosen:
-    """Read `data_folder` and take what can be measured with `classifier`, loaded from the model folder `folder`.
-
-    Raises:
-        DataError: as `evaluate`.
-    """
-    posts = with_topics_of(classifier.info, data.read_folder(data_folder), data_folder)
-    held = read_held(folder)
-    return Chosen(*_choose(posts, held, split, data_folder))
-
-
-def read_held(folder: Path) -> Held | None:
-    """Return what the model folder records of its validation posts; None where it records nothing."""
-    file = folder / artifact.VALIDATION
-    if not file.exists():
-        return None
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return Held(str(content["data_digest"]), frozenset(content["posts"].split()), frozenset(content["none"].split()))
-
-
-def parts(
-    posts: data.Dataset, held: Held | None, validation_share: float, seed: int
-) -> tuple[data.Dataset, data.Dataset, bool]:
-    """Return posts to learn from, posts for validation, and whether the latter are such as a training held back.
-
-    Args:
-        posts: all there are.
-        held: what a model folder records; where `posts` has some of these, they are the validation posts.
-        validation_share, seed: of a random split, where it has none.
-
-    Raises:
-        DataError: one of the two is empty.
-    """
-    unseen = [row for row, post in enumerate(posts.posts) if held and data.text_key(post) in held.posts]
-    if unseen:
-        # What is near-equal to a validation post is no post to learn from.
-        groups = {posts.groups[row] for row in unseen}
-        learn = [row for row, group in enumerate(posts.groups) if group not in groups]
-        found = posts.take(learn), posts.take(unseen)
-    else:
-        rows = data.split(posts, validation_share, seed)
-        found = posts.take(rows[0]), posts.take(rows[1])
-    if not len(found[0].posts) or not len(found[1].posts):
-        raise DataError("There are too few posts to learn from some and check with others.")
-    return *found, bool(unseen)
-
-
 def table(report: Report) -> str:
     """Return the report as text for a terminal."""
     lines = [f"{report.posts} posts ({report.split}), {report.backend}"]
@@ -265,68 +188,6 @@ def table(report: Report) -> str:
     if report.off_topic_share is not None:
         lines += ["", f"{report.off_topic_posts} texts on none of the topics: {report.off_topic_share:.1%} get one"]
     return "\n".join(lines)
-
-
-def with_topics_of(model: ModelInfo, posts: data.Dataset, folder: Path) -> data.Dataset:
-    """Return `posts`, read from `folder`, with the topics in the order of the model.
-
-    Raises:
-        DataError: they have other topics.
-    """
-    wanted = [topic.id for topic in model.topics]
-    found = [topic.id for topic in posts.topics]
-    if sorted(wanted) != sorted(found):
-        raise DataError(f"The model knows the topics {', '.join(wanted)}; {folder} has {', '.join(found)}.")
-    columns = [found.index(topic) for topic in wanted]
-    topics = tuple(posts.topics[column] for column in columns)
-    return data.Dataset(topics, posts.posts, np.ascontiguousarray(posts.labels[:, columns]), posts.groups)
-
-
-def _choose(
-    posts: data.Dataset, held: Held | None, split: str, folder: Path
-) -> tuple[data.Dataset, str, Held | None, list[str]]:
-    if split not in SPLITS:
-        raise DataError(f"The split {split!r} is not known: it must be one of {', '.join(SPLITS)}.")
-    same = held is not None and held.data_digest == posts.digest()
-    if split == "validation" or (split == "auto" and same):
-        keys = held.posts if held else frozenset()
-        rows = [row for row, post in enumerate(posts.posts) if data.text_key(post) in keys]
-        if not rows:
-            raise DataError(f"{folder} has none of the posts that this model's training held back: use --split all.")
-        return posts.take(rows), "validation", held, []
-    if same:
-        return (
-            posts,
-            "all",
-            held,
-            ["Most of these posts were trained on: the figures measure memory. Use --split validation."],
-        )
-    return (
-        posts,
-        "all",
-        held,
-        [
-            "This is not the data that the model records as its own. Whether it was trained on any of these posts "
-            "is not known; if it was, the figures measure memory."
-        ],
-    )
-
-
-def counter_examples(chosen: Chosen, file: Path | None, categories: Sequence[str]) -> tuple[Post, ...]:
-    """Return texts on none of the topics; beside validation posts only such as were held back with them.
-
-    Raises:
-        DataError: as `data.read_none`.
-    """
-    if file is None:
-        return ()
-    found = data.read_none(file, categories)
-    unseen = tuple(post for post in found if chosen.held and data.text_key(post) in chosen.held.none)
-    if unseen and chosen.split == "validation":
-        return unseen
-    if unseen:
-        chosen.warnings.append("Some of the counter-examples were trained on.")
-    return found
 
 
 def _per_topic(posts: data.Dataset, probabilities: Floats, thresholds: Floats) -> tuple[TopicReport, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ml import artifact, calibrate, card, compare_report, evaluate, metrics, ranging, reliable
+from ml import artifact, calibrate, card, compare_report, evaluate, held, metrics, ranging, reliable
 from ml.classifier import Classifier
 from ml.crops import crop
 from ml.errors import DataError
@@ -57,7 +57,7 @@ def recalibrate(
         ModelError: `out` is something other than a model folder.
     """
     artifact.check_replaceable(out)
-    chosen = evaluate.choose(classifier, folder, data_folder, split)
+    chosen = held.choose(classifier, folder, data_folder, split)
     posts, labels = chosen.posts, chosen.posts.labels
     fewest = min(labels.sum(axis=0).min(), (1 - labels).sum(axis=0).min())
     if fewest < LEAST_POSTS:
@@ -66,7 +66,7 @@ def recalibrate(
     calibration = calibrate.fit(logits, labels)
     rng = np.random.default_rng(evaluate.CROP_SEED)
     crops = evaluate.predictions(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts]).logits
-    none = evaluate.counter_examples(chosen, none_file, none_categories)
+    none = held.counter_examples(chosen, none_file, none_categories)
     content = json.loads((folder / artifact.CARD).read_text(encoding="utf-8"))
     figures = card.Figures(
         honest=calibrate.cross_fit(logits, labels, metrics.summary, evaluate.CROSS_FIT_REPEATS, evaluate.CROP_SEED),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ml import artifact, data, evaluate, network, weights
+from ml import artifact, data, held, network, weights
 from ml.artifact import ModelFolder
 from ml.errors import ModelError
 
@@ -177,11 +177,11 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
     model = model_at(options.base)
     if options.average and model is None:
         raise ModelError(f"{options.base} is an encoder: only models of Rubrika can be averaged.")
-    held = evaluate.read_held(model.path) if model else None
+    kept = held.read(model.path) if model else None
     for folder in options.average:
-        other = evaluate.read_held(Path(folder))
-        held = held and replace(held, posts=held.posts & (other.posts if other else frozenset()))
-    learn, check, unseen = evaluate.parts(posts, held, options.validation_share, options.seed)
+        other = held.read(Path(folder))
+        kept = kept and replace(kept, posts=kept.posts & (other.posts if other else frozenset()))
+    learn, check, unseen = held.parts(posts, kept, options.validation_share, options.seed)
     return learn, check, model is None or unseen
 
 

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from cli.model_commands import train
-from ml import artifact, weights
+from ml import artifact, held, weights
 from ml.classifier import Classifier
 from ml.data import read_folder, text_key
-from ml.evaluate import read_held
 from tests.integration.test_training import QUICK, base, none_file, posts, run, trained  # noqa: F401  (fixtures)
 
 
@@ -57,8 +56,8 @@ def test_it_is_validated_on_the_posts_that_the_model_has_not_seen(
     posts: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    held = read_held(trained)
-    assert held is not None
+    kept = held.read(trained)
+    assert kept is not None
     more = tmp_path / "more"
     more.mkdir()
     for file in posts.iterdir():
@@ -67,12 +66,12 @@ def test_it_is_validated_on_the_posts_that_the_model_has_not_seen(
     # Another seed would split otherwise; the posts that the model has learnt must not be among those that judge it.
     output = run(train, more, "--base", trained, "--seed", 7, "-o", tmp_path / "mine", *QUICK, "--epochs", 1)
     assert "figures flatter" not in output
-    again = read_held(tmp_path / "mine")
+    again = held.read(tmp_path / "mine")
     assert again is not None
-    assert again.posts == held.posts
+    assert again.posts == kept.posts
     keys = {text_key(post) for post in read_folder(more).posts}
-    assert held.posts < keys
-    assert card(tmp_path / "mine")["data"]["learned_from"] >= len(keys) - 2 * len(held.posts)
+    assert kept.posts < keys
+    assert card(tmp_path / "mine")["data"]["learned_from"] >= len(keys) - 2 * len(kept.posts)
 
 
 def test_a_network_with_the_same_topics_goes_on_with_its_head(
@@ -127,11 +126,11 @@ def test_a_training_may_start_from_the_mean_of_several_models(
     figures = {name: card(tmp_path / name)["validation"]["figures"]["micro_f1"]["mean"] for name in names}
     assert figures["mean"] > min(figures["first"], figures["second"]) - 0.1
     # The posts that judge it are those that none of them has learnt.
-    held = read_held(trained)
-    again = read_held(tmp_path / "mean")
-    assert held is not None
+    kept = held.read(trained)
+    again = held.read(tmp_path / "mean")
+    assert kept is not None
     assert again is not None
-    assert again.posts == held.posts
+    assert again.posts == kept.posts
     content = card(tmp_path / "mean")
     assert [one["model"] for one in content["start"]["averaged_with"]] == ["second 1.0.0"]
     assert "average" not in content["training"]

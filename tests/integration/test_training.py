@@ -18,11 +18,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from cli.model_commands import COMMANDS, evaluate, export, train
 from cli.ranges_command import ranges
-from ml import artifact
+from ml import artifact, held
 from ml.classifier import Classifier
 from ml.data import DEFAULT_NAMES, read_folder
 from ml.encoding import pad
-from ml.evaluate import read_held
 from ml.posts import Post
 from tests.tiny_model import POSITIONS, TEXTS, make_base
 
@@ -103,16 +102,16 @@ def test_the_folder_holds_no_path_of_the_machine_and_no_text_of_a_post(trained: 
 
 def test_the_card_tells_what_was_measured(trained: Path, posts: Path) -> None:
     content = card(trained)
-    held = read_held(trained)
-    assert held is not None
-    assert content["data"]["digest"] == held.data_digest == read_folder(posts).digest()
-    assert content["data"]["validation"] == len(held.posts) > 20
-    assert content["off_topic"]["held_out"] == len(held.none) > 0
+    kept = held.read(trained)
+    assert kept is not None
+    assert content["data"]["digest"] == kept.data_digest == read_folder(posts).digest()
+    assert content["data"]["validation"] == len(kept.posts) > 20
+    assert content["off_topic"]["held_out"] == len(kept.none) > 0
     figures = content["validation"]["figures"]
     assert 0.5 < figures["micro_f1"]["mean"] <= 1
     assert f"{figures['micro_f1']['mean']:.3f}" in (trained / "README.md").read_text(encoding="utf-8")
     told = content["reliability"]
-    assert told["posts"] == len(held.posts)
+    assert told["posts"] == len(kept.posts)
     assert list(told["topics"]) == list(DEFAULT_NAMES)
     for bins in told["topics"].values():
         assert [one["believed"] for one in bins] == sorted(one["believed"] for one in bins)
