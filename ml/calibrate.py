@@ -5,7 +5,8 @@ Newton's method with his smoothed targets. `rivals` is how strong the other topi
 logarithm of the sum of their exponentials. Most posts have one topic at most, so what speaks for another speaks against
 this one; sigmoids that know nothing of each other cannot say so, and a softmax could not say that a post has two
 topics. How much the others count is learnt for each topic. The threshold of a topic is the one with the best F1.
-All is chosen on validation posts, so figures measured on the same posts flatter; `cross_fit` gives honest ones.
+Crops of the posts, which stand for short texts, are learnt from beside the posts and count as much in all. Everything
+is chosen on validation posts, so figures measured on the same posts flatter; `cross_fit` gives honest ones.
 """
 
 from collections.abc import Callable, Sequence
@@ -130,8 +131,15 @@ def best_threshold(probabilities: Floats, labels: Floats) -> float:
     return float(np.clip((ranked[best] + following[best]) / 2, *THRESHOLD_RANGE))
 
 
-def fit(logits: Floats, labels: Floats) -> Calibration:
-    """Fit calibration and thresholds for arrays (n, topics)."""
+def fit(logits: Floats, labels: Floats, pieces: Floats | None = None) -> Calibration:
+    """Fit calibration and thresholds.
+
+    Args:
+        logits, labels: of posts, float32 (n, topics).
+        pieces: logits of as many rounds of crops of these posts, float32 (rounds, n, topics); None: posts alone.
+    """
+    if pieces is not None and len(pieces):
+        logits, labels = np.concatenate([logits] * len(pieces) + [*pieces]), np.tile(labels, (2 * len(pieces), 1))
     topics, others = range(labels.shape[1]), rivals(logits)
     found = [platt(logits[:, topic], others[:, topic], labels[:, topic]) for topic in topics]
     slope, rivalry, intercept = np.array(found, dtype=np.float32).T
@@ -157,6 +165,8 @@ def cross_fit(
     measure: Callable[[Floats, Floats, Floats], dict[str, float]],
     repeats: int,
     seed: int,
+    pieces: Floats | None = None,
+    asked: Floats | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Measure honestly with one set of posts: fit on a random half, measure on the other, then the other way round.
 
@@ -165,22 +175,28 @@ def cross_fit(
         measure: called with probabilities, labels and thresholds; returns named figures.
         repeats: number of random halvings.
         seed: of the halvings.
+        pieces: as for `fit`.
+        asked: what to measure instead of the posts, logits of as many rounds of crops of them, float32
+            (rounds, n, topics); a crop is measured with what was fitted to the half that its post is not in.
 
     Returns:
         For each figure its mean and its standard deviation over the halvings.
     """
     rng = np.random.default_rng(seed)
+    wanted = logits[None] if asked is None else asked
+    repeated = np.broadcast_to(labels, wanted.shape)
     rounds: list[dict[str, float]] = []
     for _ in range(repeats):
         order = rng.permutation(len(labels))
         halves = order[: len(order) // 2], order[len(order) // 2 :]
-        probabilities = np.zeros_like(logits)
-        thresholds = np.zeros_like(logits)
+        probabilities = np.zeros_like(wanted)
+        thresholds = np.zeros_like(wanted)
         for fitted, measured in (halves, halves[::-1]):
-            calibration = fit(logits[fitted], labels[fitted])
-            probabilities[measured] = calibration.probabilities(logits[measured])
-            thresholds[measured] = calibration.threshold
-        rounds.append(measure(probabilities, labels, thresholds))
+            calibration = fit(logits[fitted], labels[fitted], None if pieces is None else pieces[:, fitted])
+            for turn, some in enumerate(wanted):
+                probabilities[turn, measured] = calibration.probabilities(some[measured])
+            thresholds[:, measured] = calibration.threshold
+        rounds.append(measure(*(one.reshape(-1, one.shape[-1]) for one in (probabilities, repeated, thresholds))))
     return {
         name: (float(np.mean([one[name] for one in rounds])), float(np.std([one[name] for one in rounds])))
         for name in rounds[0]

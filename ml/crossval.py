@@ -91,10 +91,10 @@ def cross_validate(
     keys = tuple(data.text_key(post) for post in posts.posts)
     teachers.OutOfFold(keys, tuple(topic.id for topic in posts.topics), whole, crops).write(out)
     shutil.rmtree(finished)
-    figures = _figures(whole, posts.labels, parts, whole), _figures(crops, posts.labels, parts, whole)
-    say(table(*figures))
+    of_whole, of_crops = (_figures(asked, posts.labels, parts, whole, crops) for asked in (whole, crops))
+    say(table(of_whole, of_crops))
     say(f"wrote {out}")
-    return figures
+    return of_whole, of_crops
 
 
 def table(whole: Figures, crops: Figures) -> str:
@@ -130,12 +130,12 @@ def _fit_part(
 
 
 def _figures(
-    logits: train.Floats, labels: train.Floats, parts: npt.NDArray[np.int64], chosen_on: train.Floats
+    logits: train.Floats, labels: train.Floats, parts: npt.NDArray[np.int64], whole: train.Floats, crops: train.Floats
 ) -> Figures:
     rounds = []
     for part in range(int(parts.max()) + 1):
         inside, outside = parts != part, parts == part
-        calibration = calibrate.fit(chosen_on[inside], labels[inside])
+        calibration = calibrate.fit(whole[inside], labels[inside], crops[None, inside])
         rounds.append(
             metrics.summary(calibration.probabilities(logits[outside]), labels[outside], calibration.threshold)
         )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ml import calibrate, data, held, metrics, reliable
 from ml.classifier import Classifier, Predictions
-from ml.crops import crop
+from ml.crops import PIECES, pieces
 from ml.errors import DataError
 from ml.posts import Post, compose
 
@@ -93,7 +93,7 @@ class Report:
         cross_fitted: for each figure mean and standard deviation over random halvings, with calibration and
             thresholds from the other half; None outside validation.
         reliability: as a card has it, by the same halvings; None outside validation.
-        crops: figures of one crop of 2 to 30 words of each post.
+        crops: figures of `crops.PIECES` crops of 2 to 30 words of each post, at the shipped thresholds.
         by_length, by_field: figures of posts of so many words, and of posts with just these fields.
         confusion: a row for each topic: of the posts labelled with it, the shares that get each topic, and none.
         doubtful: the posts whose labels the model believes least.
@@ -140,8 +140,7 @@ def evaluate(
     thresholds = np.array([topic.threshold for topic in classifier.info.topics], dtype=np.float32)
     answers = predictions(classifier, posts.posts)
     probabilities = answers.probabilities
-    rng = np.random.default_rng(CROP_SEED)
-    crops = _probabilities(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts])
+    crops = of_pieces(classifier, posts.posts)
     off_topic = held.counter_examples(chosen, none_file, none_categories)
     strayed = _probabilities(classifier, off_topic) if off_topic else np.zeros((0, len(thresholds)), dtype=np.float32)
     labels = posts.labels
@@ -152,9 +151,9 @@ def evaluate(
         figures=metrics.full_summary(probabilities, labels, thresholds),
         intervals=metrics.bootstrap(probabilities, labels, thresholds, posts.groups, metrics.full_summary),
         topics=_per_topic(posts, probabilities, thresholds),
-        cross_fitted=_cross_fitted(answers.logits, labels) if chosen.split == "validation" else None,
-        reliability=_reliability(answers.logits, posts) if chosen.split == "validation" else None,
-        crops=metrics.full_summary(crops, labels, thresholds),
+        cross_fitted=_cross_fitted(answers, crops, labels) if chosen.split == "validation" else None,
+        reliability=_reliability(answers, crops, posts) if chosen.split == "validation" else None,
+        crops=metrics.full_summary(crops.probabilities, np.tile(labels, (PIECES, 1)), thresholds),
         by_length=_slices([_length(post) for post in posts.posts], probabilities, labels, thresholds, LENGTHS),
         by_field=_slices([_fields(post) for post in posts.posts], probabilities, labels, thresholds),
         confusion=tuple(map(tuple, metrics.assigned_where_labelled(probabilities, labels, thresholds).tolist())),
@@ -255,14 +254,16 @@ def _doubtful(posts: data.Dataset, probabilities: Floats, thresholds: Floats) ->
     )
 
 
-def _cross_fitted(logits: Floats, labels: Floats) -> dict[str, tuple[float, float]]:
+def _cross_fitted(answers: Predictions, crops: Predictions, labels: Floats) -> dict[str, tuple[float, float]]:
     # What the network says before calibration knows nothing of these posts.
-    return calibrate.cross_fit(logits, labels, metrics.full_summary, CROSS_FIT_REPEATS, seed=CROP_SEED)
+    pieces = crops.logits.reshape(PIECES, *labels.shape)
+    return calibrate.cross_fit(answers.logits, labels, metrics.full_summary, CROSS_FIT_REPEATS, CROP_SEED, pieces)
 
 
-def _reliability(logits: Floats, posts: data.Dataset) -> dict[str, Any]:
+def _reliability(answers: Predictions, crops: Predictions, posts: data.Dataset) -> dict[str, Any]:
+    pieces = crops.logits.reshape(PIECES, *posts.labels.shape)
     topics = [topic.id for topic in posts.topics]
-    return reliable.cross_fitted(logits, posts.labels, topics, CROSS_FIT_REPEATS, seed=CROP_SEED)
+    return reliable.cross_fitted(answers.logits, posts.labels, pieces, topics, CROSS_FIT_REPEATS, CROP_SEED)
 
 
 def _probabilities(classifier: Classifier, posts: Sequence[Post]) -> Floats:
@@ -280,3 +281,12 @@ def predictions(classifier: Classifier, posts: Sequence[Post]) -> Predictions:
         row, reason = next(iter(found.failures.items()))
         raise DataError(f"{len(found.failures)} posts failed, the first of them at {row}: {reason}")
     return found
+
+
+def of_pieces(classifier: Classifier, posts: Sequence[Post]) -> Predictions:
+    """Return what the model says of crops of `posts`, as `crops.pieces` makes them of their texts.
+
+    Raises:
+        DataError: as `predictions`.
+    """
+    return predictions(classifier, [Post(doc_text=one) for one in pieces([compose(post) for post in posts], CROP_SEED)])

@@ -10,13 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ml import artifact, calibrate, card, compare_report, evaluate, held, metrics, ranging, reliable
 from ml.classifier import Classifier
-from ml.crops import crop
 from ml.errors import DataError
-from ml.posts import Post, compose
 
 LEAST_POSTS = 10
 """Fewer posts with a topic, or without it, tell nothing of the topic's threshold."""
@@ -63,28 +59,22 @@ def recalibrate(
     if fewest < LEAST_POSTS:
         raise DataError(f"{data_folder} has a topic with fewer than {LEAST_POSTS} posts, or hardly a post without it.")
     logits = evaluate.predictions(classifier, posts.posts).logits
-    calibration = calibrate.fit(logits, labels)
-    rng = np.random.default_rng(evaluate.CROP_SEED)
-    crops = evaluate.predictions(classifier, [Post(doc_text=crop(compose(post), rng)) for post in posts.posts]).logits
+    pieces = evaluate.of_pieces(classifier, posts.posts).logits.reshape(-1, *logits.shape)
+    calibration = calibrate.fit(logits, labels, pieces)
+    halvings = (evaluate.CROSS_FIT_REPEATS, evaluate.CROP_SEED)
     none = held.counter_examples(chosen, none_file, none_categories)
     content = json.loads((folder / artifact.CARD).read_text(encoding="utf-8"))
     figures = card.Figures(
-        honest=calibrate.cross_fit(logits, labels, metrics.summary, evaluate.CROSS_FIT_REPEATS, evaluate.CROP_SEED),
+        honest=calibrate.cross_fit(logits, labels, metrics.summary, *halvings, pieces),
         per_topic=metrics.precision_recall_f1(calibration.probabilities(logits), labels, calibration.threshold),
-        crops=metrics.summary(calibration.probabilities(crops), labels, calibration.threshold),
+        crops=card.of_crops(logits, labels, pieces, *halvings),
         off_topic=metrics.off_topic_share(
             calibration.probabilities(evaluate.predictions(classifier, none).logits), calibration.threshold
         )
         if none
         else None,
         minutes=float(content["minutes"]),
-        reliability=reliable.cross_fitted(
-            logits,
-            labels,
-            [topic.id for topic in posts.topics],
-            evaluate.CROSS_FIT_REPEATS,
-            evaluate.CROP_SEED,
-        ),
+        reliability=reliable.cross_fitted(logits, labels, pieces, [topic.id for topic in posts.topics], *halvings),
     )
     settings = json.loads((folder / artifact.SETTINGS).read_text(encoding="utf-8"))
     settings |= {"format": artifact.FORMAT, "version": version}

@@ -13,10 +13,13 @@ METHOD = (
 )
 
 
-def cross_fitted(logits: Floats, labels: Floats, topics: Sequence[str], repeats: int, seed: int) -> dict[str, Any]:
+def cross_fitted(
+    logits: Floats, labels: Floats, pieces: Floats, topics: Sequence[str], repeats: int, seed: int
+) -> dict[str, Any]:
     """Return the part `reliability` of a card, for logits and labels (n, topics) of posts that training did not see.
 
-    Calibration comes from other posts than those whose probabilities are told, as in `calibrate.cross_fit`.
+    Calibration comes from other posts than those whose probabilities are told, and from `pieces` of them, as in
+    `calibrate.cross_fit`.
     """
 
     def measure(probabilities: Floats, labels: Floats, _: Floats) -> dict[str, float]:
@@ -27,9 +30,8 @@ def cross_fitted(logits: Floats, labels: Floats, topics: Sequence[str], repeats:
             for name, value in (("believed", one.believed), ("true", one.true))
         }
 
-    means = {
-        name: round(mean, 4) for name, (mean, _) in calibrate.cross_fit(logits, labels, measure, repeats, seed).items()
-    }
+    found = calibrate.cross_fit(logits, labels, measure, repeats, seed, pieces)
+    means = {name: round(mean, 4) for name, (mean, _) in found.items()}
     bins = min(BINS, len(labels))
     return {
         "method": METHOD,

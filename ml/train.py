@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, card, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
+from ml import calibrate, card, crops, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
-from ml.crops import crop
 from ml.encoding import TextEncoder, pad
 from ml.errors import BackendError, ModelError
 from ml.posts import Fields, Post
@@ -130,15 +129,16 @@ def train(
     net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
     check_texts = [encoder.compose(post) for post in check.posts]
     logits = fitted.logits(check_texts)
-    calibration = calibrate.fit(logits, check.labels)
-    honest = calibrate.cross_fit(logits, check.labels, metrics.summary, CROSS_FIT_REPEATS, options.seed)
+    pieces = fitted.logits(crops.pieces(check_texts, options.seed)).reshape(crops.PIECES, *logits.shape)
+    calibration = calibrate.fit(logits, check.labels, pieces)
+    honest = calibrate.cross_fit(logits, check.labels, metrics.summary, CROSS_FIT_REPEATS, options.seed, pieces)
     figures = card.Figures(
         honest=honest,
         per_topic=metrics.precision_recall_f1(calibration.probabilities(logits), check.labels, calibration.threshold),
         reliability=reliable.cross_fitted(
-            logits, check.labels, [topic.id for topic in posts.topics], CROSS_FIT_REPEATS, options.seed
+            logits, check.labels, pieces, [topic.id for topic in posts.topics], CROSS_FIT_REPEATS, options.seed
         ),
-        crops=_crop_figures(net, encoder, check_texts, check.labels, calibration, pad_id, options.seed),
+        crops=card.of_crops(logits, check.labels, pieces, CROSS_FIT_REPEATS, options.seed),
         off_topic=_off_topic(net, encoder, [encoder.compose(post) for post in none_check], calibration, pad_id),
         minutes=(time.monotonic() - began) / 60,
     )
@@ -233,8 +233,8 @@ def fit_fold(
 def _add_ngrams(fitted: Fitted, texts: Sequence[str], labels: Floats, options: TrainOptions) -> None:
     # Crops of each text too: without them the linear part is lost on texts of a few words.
     rng = np.random.default_rng(options.seed)
-    crops = [crop(text, rng) for _ in range(options.ngram_crops) for text in texts]
-    ids = fitted.encoder.encode([*texts, *crops]).ids
+    some = [crops.crop(text, rng) for _ in range(options.ngram_crops) for text in texts]
+    ids = fitted.encoder.encode([*texts, *some]).ids
     linear = ngrams.fit(ids, np.tile(labels, (options.ngram_crops + 1, 1)), fitted.tokenizer, options.seed)
     fitted.net.add_ngrams(linear, options.ngram_share)
 
@@ -268,20 +268,6 @@ def _glance(
     figures = {name: mean for name, (mean, _) in calibrate.cross_fit(logits, check.labels, measure, 3, seed=0).items()}
     # Of all figures the one that no threshold makes jump.
     return fitting.Glance(figures, figures["mean_average_precision"])
-
-
-def _crop_figures(
-    net: network.TopicNetwork,
-    encoder: TextEncoder,
-    texts: Sequence[str],
-    labels: Floats,
-    calibration: calibrate.Calibration,
-    pad_id: int,
-    seed: int,
-) -> dict[str, float]:
-    rng = np.random.default_rng(seed)
-    logits = predict_logits(net, encoder, [crop(text, rng) for text in texts], pad_id)
-    return metrics.summary(calibration.probabilities(logits), labels, calibration.threshold)
 
 
 def _off_topic(

@@ -14,6 +14,19 @@ SENTENCES = (
         "шкалирование Платта по каждой теме с поправкой на остальные темы; подобрано на отложенных постах",
     ),
     (
+        "Platt scaling per topic with a term for the other topics, fitted on the validation posts and on crops of them",
+        "шкалирование Платта по каждой теме с поправкой на остальные темы; подобрано на отложенных постах "
+        "и отрывках из них",
+    ),
+    (
+        "per topic, the best F1 on these, drawn towards the best common threshold",
+        "для каждой темы — с лучшей F1 на них же, сдвинуты к лучшему общему порогу",
+    ),
+    (
+        "three of each post, cross-fitted as the figures of whole posts",
+        "по три отрывка из каждого поста; измерено перекрёстно, как и показатели целых постов",
+    ),
+    (
         "per topic, the best F1 on the validation posts, drawn towards the best common threshold",
         "для каждой темы — с лучшей F1 на отложенных постах, сдвинуты к лучшему общему порогу",
     ),

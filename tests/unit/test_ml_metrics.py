@@ -1,9 +1,10 @@
 """Figures of merit, calibration and thresholds against values worked out by hand."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from ml import calibrate, metrics
+from ml import calibrate, crops, metrics
 from ml.metrics import Floats
 
 
@@ -164,3 +165,57 @@ def test_cross_fitting_measures_posts_that_did_not_choose_the_thresholds() -> No
     assert honest["micro_f1"][0] < flattering["micro_f1"]
     assert honest["micro_f1"][1] > 0
     assert honest == calibrate.cross_fit(logits, labels, metrics.summary, repeats=20, seed=0)
+
+
+def _posts_and_crops(rounds: int) -> tuple[calibrate.Floats, calibrate.Floats, calibrate.Floats]:
+    """Logits of posts, labels drawn by them, and logits of crops, which speak for a topic more weakly."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(-1, 2, (2000, 3)).astype(np.float32)
+    labels = (rng.random(logits.shape) < calibrate.sigmoid(logits)).astype(np.float32)
+    noise = rng.normal(0, 1, (rounds, *logits.shape)).astype(np.float32)
+    return logits, labels, (logits / 2 - 1.5 + noise).astype(np.float32)
+
+
+def test_calibration_learns_from_crops_as_much_as_from_posts() -> None:
+    logits, labels, pieces = _posts_and_crops(2)
+    alone, both = calibrate.fit(logits, labels), calibrate.fit(logits, labels, pieces)
+
+    def too_low(one: calibrate.Calibration) -> npt.NDArray[np.float64]:
+        return np.asarray(labels.mean(axis=0) - one.probabilities(pieces[0]).mean(axis=0), dtype=np.float64)
+
+    assert (too_low(alone) > 0.1).all()
+    assert (too_low(both) < too_low(alone) * 0.7).all()
+    # As many rounds of the posts stand beside those of the crops: together they have the right mean.
+    everything = np.concatenate([logits, logits, *pieces])
+    assert both.probabilities(everything).mean(axis=0) == pytest.approx(labels.mean(axis=0), abs=0.005)
+    assert calibrate.fit(logits, labels, pieces[:0]).slope.tolist() == alone.slope.tolist()
+
+
+def test_crops_are_measured_by_what_was_fitted_to_other_posts() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 1, (60, 3)).astype(np.float32)
+    labels = (rng.random((60, 3)) < 0.3).astype(np.float32)
+    pieces = rng.normal(0, 1, (2, 60, 3)).astype(np.float32)
+    fitted = calibrate.fit(logits, labels, pieces)
+    flattering = metrics.summary(fitted.probabilities(pieces.reshape(-1, 3)), np.tile(labels, (2, 1)), fitted.threshold)
+    honest = calibrate.cross_fit(logits, labels, metrics.summary, 20, seed=0, pieces=pieces, asked=pieces)
+    assert honest["micro_f1"][0] < flattering["micro_f1"]
+
+    # Each crop is measured with the labels of its own post: here all of them say what these are.
+    telling = np.stack([labels * 8 - 4, labels * 6 - 3])
+    told = calibrate.cross_fit(telling[0], labels, metrics.summary, 3, seed=0, pieces=telling, asked=telling)
+    assert told["micro_f1"] == (1.0, 0.0)
+
+
+def test_pieces_come_in_rounds_over_all_texts() -> None:
+    texts = [" ".join(f"{text}-{word}" for word in range(100)) for text in "абв"]
+    found = crops.pieces([*texts, "два слова"], seed=3)
+    assert len(found) == crops.PIECES * 4
+    for number, piece in enumerate(found):
+        if number % 4 == 3:
+            assert piece == "два слова"
+        else:
+            assert piece in texts[number % 4]
+            assert crops.SHORTEST <= len(piece.split()) <= crops.LONGEST
+    assert len(set(found)) == crops.PIECES * 3 + 1
+    assert found == crops.pieces([*texts, "два слова"], seed=3)
