@@ -217,8 +217,8 @@ class Drain:
                 store.begin(connection, claimed.lease)
             texts = store.read_texts(connection, claimed)
             if time.monotonic() - started > self._settings.lease_seconds / 3:
-                # The lease runs from before the texts were read, and nothing has kept it alive since. Where reading takes
-                # longer than a lease it would be over at once, each time anew.
+                # The lease runs from before the texts were read, and nothing has kept it alive since. Where reading
+                # takes longer than a lease it would be over at once, each time anew.
                 store.extend(connection, [claimed.lease], self._settings.lease_seconds)
             return claimed, texts, begun
 
