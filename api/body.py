@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Request
 
+from api.incoming import packed_problem, packing_of
 from api.problems import ProblemError
 
 
@@ -12,13 +13,23 @@ class StrictRequest(Request):
     """A request whose `get_json` says what is wrong instead of answering None."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002
-        """The body as JSON. Raises `ProblemError`: 415 for another media type, 400 for what is not JSON."""
+        """The body as JSON. Raises `ProblemError`: 415 for another media type or a packed body, 400 for what is not
+        JSON.
+
+        JSON is short (`RUBRIKA_MAX_JSON_BYTES` at most), so it is not unpacked: what is large comes as a file.
+        """
         if not self.is_json:
             raise ProblemError(
                 415,
                 "unsupported_media_type",
                 f"The body must be application/json, not {self.mimetype or 'of no type'}.",
                 headers={"Accept": "application/json"},
+            )
+        if (packing := packing_of(self)) != "identity":
+            raise packed_problem(
+                f"JSON is read as it is, not packed by {packing[:40]!r}: send it without Content-Encoding. "
+                "A file of many posts may be packed by gzip, see /api/v1/jobs.",
+                "identity",
             )
         return parse(self.get_data(cache=True))
 

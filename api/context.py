@@ -15,6 +15,7 @@ from jobs import fleet
 from jobs.bell import Bell
 from jobs.database import transaction
 from jobs.errors import NotFoundError
+from jobs.glances import Glances
 from jobs.limiting import Limiter
 from jobs.records import Model
 from jobs.settings import Settings
@@ -76,10 +77,12 @@ class Context:
     limiter: Limiter = field(init=False)
     waiting: Waiting = field(init=False)
     metrics: Metrics = field(init=False, default_factory=Metrics)
+    glances: Glances = field(init=False)
     traces: Traces = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "models", Models(self.engine))
+        object.__setattr__(self, "glances", Glances(self.engine))
         object.__setattr__(self, "traces", make_traces(self.settings, "api"))
         # Half of the threads at most, so that readers of streams never keep everybody else out.
         half = self.settings.api_threads // 2

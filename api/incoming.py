@@ -16,6 +16,16 @@ DISCARD_SECONDS = 60
 BLOCK_BYTES = 1 << 18
 
 
+def packing_of(request: Request) -> str:
+    """How the body is packed, as `Content-Encoding` says it: `identity` for not at all."""
+    return request.headers.get("Content-Encoding", "").strip().lower() or "identity"
+
+
+def packed_problem(message: str, accepted: str) -> ProblemError:
+    """415 for a body that is packed in a way which is not read here; `accepted` is what would be (RFC 9110, 12.5.3)."""
+    return ProblemError(415, "unsupported_encoding", message, headers={"Accept-Encoding": accepted})
+
+
 class Body:
     """Reads the body of a request once.
 

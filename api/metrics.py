@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine
+from sqlalchemy import Connection
 
 from jobs import fleet, meters
 from jobs.bell import Bell
-from jobs.database import transaction
 from jobs.errors import UnavailableError
+from jobs.glances import Glances
 from jobs.meters import Meter, Readings
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -81,10 +81,10 @@ class Metrics:
         """Note how many streams this process holds."""
         self._streams.set(count)
 
-    def exposition(self, engine: Engine, bell: Bell, accept: str) -> tuple[bytes, str]:
+    def exposition(self, glances: Glances, bell: Bell, accept: str) -> tuple[bytes, str]:
         """Everything in the format that `accept` asks for, and the media type of that."""
         everything = CollectorRegistry()
-        everything.register(_Record(engine, bell))
+        everything.register(_Record(glances, bell))
         if _FOLDER in os.environ:
             multiprocess.MultiProcessCollector(everything)  # type: ignore[no-untyped-call]
         else:
@@ -94,17 +94,16 @@ class Metrics:
 
 
 class _Record(Collector):
-    """What Postgres and Redis say at this moment. While Postgres is away only that is said."""
+    """What Postgres and Redis say at this moment. While Postgres is away, or does not answer, only that is said."""
 
-    def __init__(self, engine: Engine, bell: Bell) -> None:
-        self._engine = engine
+    def __init__(self, glances: Glances, bell: Bell) -> None:
+        self._glances = glances
         self._bell = bell
 
     def collect(self) -> Iterator[Metric]:
         readings: Readings | None = None
         try:
-            with transaction(self._engine) as connection:
-                readings = meters.read(connection, alive_seconds=fleet.WORKER_ALIVE_SECONDS)
+            readings = self._glances.take(_readings)
         except UnavailableError:
             readings = None
         unheard = self._bell.unheard()
@@ -116,6 +115,10 @@ class _Record(Collector):
             yield from _queue(readings)
             yield from _work(readings)
             yield from _care(readings)
+
+
+def _readings(connection: Connection) -> Readings:
+    return meters.read(connection, alive_seconds=fleet.WORKER_ALIVE_SECONDS)
 
 
 def _queue(readings: Readings) -> Iterator[Metric]:

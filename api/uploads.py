@@ -19,7 +19,7 @@ from api.files.spool import spooled
 from api.files.stream import Peekable
 from api.form import Form, Part
 from api.held import hold
-from api.incoming import Body
+from api.incoming import Body, packed_problem, packing_of
 from api.problems import ProblemError, bad_input
 from jobs.settings import Settings
 
@@ -48,10 +48,11 @@ def receive(settings: Settings) -> Iterator[Upload]:
     """
     body = Body(request, settings.max_body_bytes)
     hold()
-    packing = request.headers.get("Content-Encoding", "identity").strip().lower()
+    packing = packing_of(request)
     if request.mimetype == "multipart/form-data":
         if packing != "identity":
-            raise _packed("A form cannot be packed as a whole; pack the file, and send that in the field `file`.")
+            message = "A form cannot be packed as a whole; pack the file, and send that in the field `file`."
+            raise packed_problem(message, "identity")
         form = Form(
             body,
             request.content_type or "",
@@ -74,15 +75,11 @@ def receive(settings: Settings) -> Iterator[Upload]:
 def _raw(body: Body, packing: str) -> ByteStream:
     """The body itself. Packed by gzip, it is a file that is packed: whoever reads it sees that by its first bytes."""
     if packing not in {"identity", "gzip", "x-gzip"}:
-        raise _packed(f"The Content-Encoding {packing[:40]!r} is not read; gzip is.")
+        raise packed_problem(f"The Content-Encoding {packing[:40]!r} is not read; gzip is.", "gzip")
     stream = Peekable(body)
     if packing != "identity" and stream.peek(len(SIGNATURE)) != SIGNATURE:
-        raise _packed("The Content-Encoding is gzip, and the body is not packed by it.")
+        raise packed_problem("The Content-Encoding is gzip, and the body is not packed by it.", "gzip")
     return stream
-
-
-def _packed(message: str) -> ProblemError:
-    return ProblemError(415, "unsupported_encoding", message, headers={"Accept-Encoding": "gzip"})
 
 
 @contextmanager

@@ -41,9 +41,13 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
 
     if device == "cpu":
         torch.set_num_threads(threads)
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
+
+    def product(bits: int) -> Callable[[int, int], Callable[[], object]]:
+        return lambda i, o: _torch_product(tokens, i, o, device, bits)
+
     rates = {
-        name: _rate(shape, tokens, lambda i, o, bits=bits: _torch_product(tokens, i, o, device, bits), wait)
+        name: _rate(shape, tokens, product(bits), wait)
         for name, bits in (("float32", 32), ("bfloat16", 16), ("int8", 8))
     }
     if device == "cpu":

@@ -126,7 +126,7 @@ def described(
     exact = next((name for name in ("transformers float32", "OpenVINO float32") if name in returned), min(returned))
     pipelines = [name for name in seconds if name.startswith("pipeline")]
     best = max((summary([count / one for one in seconds[name]])["median"] for name in pipelines), default=None)
-    arms = {}
+    arms: dict[str, dict[str, Any]] = {}
     for name, values in seconds.items():
         rate = summary([count / one for one in values])
         changed = (returned[name] >= thresholds) != (returned[exact] >= thresholds)

@@ -72,7 +72,9 @@ class SixTopics(FakeClassifier):
     def compute(self, prepared: FakePrepared, between_batches: object = None) -> Predictions:  # noqa: ARG002
         digests = b"".join(hashlib.blake2s(post.doc_text.encode(), digest_size=6).digest() for post in prepared.posts)
         shares = np.frombuffer(digests, dtype=np.uint8).reshape(-1, len(TOPICS)) / np.float32(256)
-        return Predictions((shares**4).astype(np.float32), np.zeros(len(shares), dtype=bool), {})
+        probabilities = ((shares + np.float32(1 / 512)) ** 4).astype(np.float32)
+        logits = np.log(probabilities / (1 - probabilities))
+        return Predictions(probabilities, prepared.truncated, {}, logits)
 
 
 def main() -> None:
@@ -151,8 +153,8 @@ def large_job(browser: Browser, running: Running, rows: int) -> dict[str, Any]:
                 for row in range(1, rows + 1)
             )
         job = upload(connection, file)
-    with fake_worker(running, EmbeddedPostgres(running.data_dir), "bench.page", "--worker"):
-        wait_finished(connection, job)
+    with fake_worker(running, EmbeddedPostgres(running.data_dir), "bench.page", "--worker") as worker:
+        wait_finished(connection, job, worker)
     found: dict[str, Any] = {}
     for page in opened(browser, running):
         for name, act in steps(page, job["id"], rows):

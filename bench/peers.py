@@ -94,6 +94,7 @@ def peer(name: str, folder: ModelFolder) -> Iterator[Callable[[str], object]]:
     """A running server of a peer, and what asks it for one text."""
     python = installed(name)
     port = free_port()
+    body: Callable[[str], dict[str, Any]]
     with tempfile.TemporaryDirectory(prefix="rubrika-bench-peer-") as place:
         if name == "infinity":
             model = _as_hub_folder(folder, Path(place))

@@ -25,10 +25,16 @@ def restore(file: Path) -> None:
     """Fill an empty database from FILE, which `rubrika backup` has made, while nothing of Rubrika runs on it.
 
     The database is that of DATABASE_URL, else the one in the data folder, which is made when there is none. Work that
-    was not finished goes on when the service is started.
+    was not finished goes on when the service is started. Keys are those of the day of the backup, nobody is signed in.
     """
     from jobs.settings import Settings
     from local.backup import restore as read
 
-    read(Settings.from_env(), file)
+    keys = read(Settings.from_env(), file)
     click.echo(f"{file}: restored")
+    if keys:
+        click.echo(
+            f"{keys} keys open it, those of the day of the backup: `rubrika keys list` shows them. "
+            "One that was revoked since then opens it again until you revoke it again.",
+            err=True,
+        )

@@ -13,6 +13,7 @@ from pathlib import Path
 from alembic.util import CommandError
 from sqlalchemy import make_url
 
+from jobs import keys
 from jobs.database import make_engine, transaction
 from jobs.errors import RubrikaError, StartError
 from jobs.migrate import upgrade
@@ -34,7 +35,9 @@ def backup(settings: Settings, file: Path) -> int:
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with _server(settings, alone=False) as url:
             # The cache of answers is unlogged and can be computed again.
-            _run("pg_dump", url, "--format=custom", "--no-unlogged-table-data", f"--file={aside}")
+            # A session that somebody ends, or whose cookie was stolen, is not to come back with a restored backup.
+            left_out = ("--no-unlogged-table-data", "--exclude-table-data=sessions")
+            _run("pg_dump", url, "--format=custom", *left_out, f"--file={aside}")
         aside.replace(target)
         return target.stat().st_size
     except OSError as error:
@@ -43,8 +46,10 @@ def backup(settings: Settings, file: Path) -> int:
         aside.unlink(missing_ok=True)
 
 
-def restore(settings: Settings, file: Path) -> None:
+def restore(settings: Settings, file: Path) -> int:
     """Fill an empty database from `file` and bring it to the newest schema, while nothing of Rubrika runs on it.
+
+    Returns how many keys open it: those of the day of the backup, also what was revoked since.
 
     Raises `RubrikaError` with one sentence. What fails while the file is read leaves the database empty.
     """
@@ -66,6 +71,12 @@ def restore(settings: Settings, file: Path) -> None:
             upgrade(url)
         except CommandError as error:
             raise RubrikaError(f"The backup is of a newer Rubrika than this one: {error}.") from error
+        engine = make_engine(url, pool_size=1, application="rubrika restore")
+        try:
+            with transaction(engine) as connection:
+                return sum(key.revoked_at is None for key in keys.all_keys(connection))
+        finally:
+            engine.dispose()
 
 
 @contextmanager

@@ -215,7 +215,12 @@ class Drain:
             begun = begin or claimed.chunks[0].attempts > 0
             if begun:
                 store.begin(connection, claimed.lease)
-            return claimed, store.read_texts(connection, claimed), begun
+            texts = store.read_texts(connection, claimed)
+            if time.monotonic() - started > self._settings.lease_seconds / 3:
+                # The lease runs from before the texts were read, and nothing has kept it alive since. Where reading
+                # takes longer than a lease it would be over at once, each time anew.
+                store.extend(connection, [claimed.lease], self._settings.lease_seconds)
+            return claimed, texts, begun
 
         started, claimed_at = time.monotonic(), time.time_ns()
         taken = run(self._engine, step)

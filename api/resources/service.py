@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
+from sqlalchemy import Connection
 
 from api.context import Context, context
 from api.represent import model_resource, topic
@@ -11,8 +12,8 @@ from api.resources.common import documented, json_response
 from api.service_shapes import HealthOut, ModelOut, ModelsOut, ReadyOut, TopicsOut
 from api.shapes import NamePath
 from jobs import fleet, meters
-from jobs.database import transaction
 from jobs.errors import NotFoundError, UnavailableError
+from jobs.fleet import Load
 
 PATH = "/api/v1"
 
@@ -68,7 +69,7 @@ def readyz() -> Response:
 )
 def metrics() -> Response:
     ctx = context()
-    body, media_type = ctx.metrics.exposition(ctx.engine, ctx.bell, request.headers.get("Accept", ""))
+    body, media_type = ctx.metrics.exposition(ctx.glances, ctx.bell, request.headers.get("Accept", ""))
     return Response(body, content_type=media_type, headers={"Cache-Control": "no-store"})
 
 
@@ -90,14 +91,21 @@ for prefix, suffix in ((PATH, ""), ("", "_root")):
     )(readyz)
 
 
+def _standing(connection: Connection) -> tuple[int, float | None, float | None, Load]:
+    """Live workers, seconds that the oldest chunk has waited, seconds since the last sweep, rows that wait or are in
+    work."""
+    return (
+        fleet.workers_alive(connection),
+        fleet.oldest_waiting_seconds(connection),
+        meters.swept_seconds(connection),
+        fleet.load(connection),
+    )
+
+
 def _checks(ctx: Context) -> dict[str, dict[str, Any]]:
     redis = {"ok": ctx.bell.is_there()}
     try:
-        with transaction(ctx.engine) as connection:
-            alive = fleet.workers_alive(connection)
-            oldest = fleet.oldest_waiting_seconds(connection)
-            swept = meters.swept_seconds(connection)
-            load = fleet.load(connection)
+        alive, oldest, swept, load = ctx.glances.take(_standing)
     except UnavailableError as error:
         return {"postgres": {"ok": False, "detail": str(error)}, "redis": redis, "worker": {"ok": False, "alive": 0}}
     return {

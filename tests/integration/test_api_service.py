@@ -1,10 +1,12 @@
 """Topics, models, health, the OpenAPI document, and what happens when a server is away."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
 
 from api.app import create_app
 from jobs import sweeping
@@ -138,6 +140,27 @@ def test_a_database_that_is_away_is_503(settings: Settings) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
     away.extensions["rubrika"].bell.close()
+
+
+def test_a_database_that_does_not_answer_is_told_in_time(client: FlaskClient, worker: Worker, engine: Engine) -> None:
+    """It holds the connection and says nothing, as a stopped process does; here a lock is not given."""
+    assert client.get("/readyz").status_code == 200
+    with engine.connect() as holder:
+        holder.execute(text("LOCK TABLE workers, chunks IN ACCESS EXCLUSIVE MODE"))
+        began = time.monotonic()
+        told = client.get("/readyz")
+        assert told.status_code == 503
+        assert "not answered" in told.get_json()["checks"]["postgres"]["detail"]
+        # Who asks again is told at once, and takes no further connection.
+        assert [client.get("/readyz").status_code for _ in range(20)] == [503] * 20
+        assert "rubrika_postgres_up 0.0" in client.get("/metrics").text
+        assert "rubrika_redis_up 1.0" in client.get("/metrics").text
+        assert time.monotonic() - began < 25
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        assert holder.execute(waiting).scalar_one() == 2
+        holder.rollback()
+    wait_until(lambda: client.get("/readyz").get_json()["checks"]["postgres"]["ok"], what="the answer after the lock")
+    assert "rubrika_postgres_up 1.0" in client.get("/metrics").text
 
 
 def test_a_redis_that_is_away_does_not_refuse_a_text(settings: Settings) -> None:

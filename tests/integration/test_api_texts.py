@@ -1,5 +1,6 @@
 """`/classifications` over a real database and a real Redis; a thread stands in for the worker."""
 
+import gzip
 import io
 import json
 
@@ -9,6 +10,7 @@ from werkzeug.test import TestResponse
 
 from jobs.settings import Settings
 from tests.integration.api_support import CSV, V1, Worker, assert_problem, upload
+from tests.integration.fuzz_support import operations
 
 
 def test_one_text_is_accepted_computed_and_read(client: FlaskClient, worker: Worker) -> None:
@@ -119,6 +121,36 @@ def test_a_problem_points_at_the_item(client: FlaskClient) -> None:
 def test_another_media_type_is_refused(client: FlaskClient) -> None:
     assert_problem(client.post(f"{V1}/classifications", data="text=a"), 415)
     assert_problem(client.post(f"{V1}/classifications", data={"text": "a"}), 415)
+
+
+def test_json_that_is_packed_is_refused_with_what_to_do_wherever_json_is_read(
+    client: FlaskClient, subtests: pytest.Subtests
+) -> None:
+    places = [
+        (method, path)
+        for (path, method), operation in operations().items()
+        if set(operation.get("requestBody", {}).get("content", {})) == {"application/json"}
+    ]
+    assert len(places) == 5
+    bodies = {
+        "gzip": gzip.compress(b'{"text": "a"}'),
+        "x-gzip": gzip.compress(b" " * 10_000_000),
+        "br": b"\x0b\x02\x80{}\x03",
+        "gzip, gzip": gzip.compress(gzip.compress(b"{}")),
+        "GZIP": b'{"text": "a"}',
+    }
+    for method, path in places:
+        here = path.replace("{id}", "0" * 32).replace("{row}", "1")
+        for packing, body in bodies.items():
+            with subtests.test(f"{method.upper()} {path} {packing}"):
+                headers = {"Content-Encoding": packing, "Sec-Fetch-Site": "same-origin"}
+                answer = client.open(here, method=method, data=body, content_type="application/json", headers=headers)
+                problem = assert_problem(answer, 415, "unsupported_encoding")
+                assert "without Content-Encoding" in problem["detail"]
+                assert answer.headers["Accept-Encoding"] == "identity"
+    plain = client.post(f"{V1}/classifications", json={"text": "a"}, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 202
+    assert len(client.get(f"{V1}/classifications").get_json()["items"]) == 1
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient, settings: Settings) -> None:

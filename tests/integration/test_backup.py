@@ -12,11 +12,13 @@ from typing import Any
 
 import psycopg2
 import pytest
+from click.testing import CliRunner
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
 from api.app import create_app
-from jobs import sweeping
+from cli.main import main
+from jobs import keys, sweeping
 from jobs.database import make_engine, run
 from jobs.errors import RubrikaError
 from jobs.migrate import differences, upgrade
@@ -24,6 +26,7 @@ from jobs.settings import PROJECT_ROOT, Settings
 from local.backup import backup, restore
 from local.postgres import EmbeddedPostgres
 from tests.integration.api_support import CSV, V1, Worker, upload
+from tests.integration.keys_support import new_key
 from tests.integration.store_support import take
 
 
@@ -82,6 +85,28 @@ def test_a_backup_is_for_its_owner_alone_and_has_no_cache(dump: Path, restored: 
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
     engine = restored.extensions["rubrika"].engine
     assert run(engine, lambda c: c.execute(text("SELECT count(*) FROM answers")).scalar_one()) == 0
+
+
+def test_a_backup_brings_back_no_session_and_says_that_it_brings_back_keys(
+    settings: Settings, engine: Engine, elsewhere: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("anna", "leaked", "gone"):
+        new_key(engine, name)
+    run(engine, lambda c: keys.revoke(c, "gone"))
+    session = run(
+        engine, lambda c: keys.begin_session(c, next(key.id for key in keys.all_keys(c) if key.name == "anna"))
+    )
+    file = tmp_path / "rubrika.dump"
+    backup(settings, file)
+    run(engine, lambda c: keys.revoke(c, "leaked"))
+    monkeypatch.setenv("DATABASE_URL", elsewhere.database_url)
+    told = CliRunner().invoke(main, ["restore", str(file)])
+    assert told.exit_code == 0, told.output
+    assert "2 keys open it" in told.stderr
+    other = make_engine(elsewhere.database_url, pool_size=1, application="tests")
+    assert run(other, lambda c: keys.holder_of_session(c, session, 12)) is None
+    assert {key.name for key in run(other, keys.all_keys) if key.revoked_at is None} == {"anna", "leaked"}
+    other.dispose()
 
 
 def test_a_freshly_migrated_database_may_be_filled(dump: Path, elsewhere: Settings) -> None:

@@ -5,18 +5,20 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
-from jobs import answers, fleet, reading, store
+from jobs import answers, fleet, reading, store, sweeping
 from jobs.answers import Answer
 from jobs.bell import Bell
 from jobs.database import make_engine, run
 from jobs.errors import UnavailableError
-from jobs.records import NewJob, NewText, Topic
+from jobs.records import Claim, ClaimedText, NewJob, NewText, Sweep, Topic
 from jobs.settings import Settings
 from jobs.states import JobKind, Lane
 from ml.classifier import Predictions
+from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared, expected
+from tests.support import wait_until
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.memo import Memo, key_of
@@ -26,12 +28,18 @@ TOPICS = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic 
 
 
 class Recorder(FakeClassifier):
-    """Remembers what it was given to compute; `on_compute` is called before each time."""
+    """Remembers what it was given to compute; `on_compute` is called before each time, `on_prepare` before texts
+    are tokenised."""
 
     def __init__(self) -> None:
         super().__init__()
         self.computed: list[list[str]] = []
         self.on_compute: Callable[[], None] = lambda: None
+        self.on_prepare: Callable[[], None] = lambda: None
+
+    def prepare(self, posts: Sequence[Post]) -> FakePrepared:
+        self.on_prepare()
+        return super().prepare(posts)
 
     def compute(self, prepared: FakePrepared, between_batches: Callable[[], None] | None = None) -> Predictions:
         self.computed.append([post.doc_text for post in prepared.posts])
@@ -240,6 +248,64 @@ def test_a_drain_that_loses_its_database_keeps_no_lease_alive(
     monkeypatch.setattr(store, step, gone)
     drain.run()
     assert heart.held() == frozenset()
+
+
+@pytest.mark.parametrize("slow", ["while the network computes", "while texts are tokenised"])
+def test_a_chunk_that_takes_many_leases_is_computed_once(
+    settings: Settings, engine: Engine, classifier: Recorder, heart: Heart, slow: str
+) -> None:
+    """A lease is kept alive by a thread of its own, so a worker that is far too slow for it does not lose its chunk
+    again and again. The network never looks up meanwhile: it calls nothing between its batches."""
+    job = add(engine, [f"пост {number}" for number in range(5)])
+    swept = []
+
+    def outlive_it() -> None:
+        moment = "SELECT lease_until + interval '2 s' FROM chunks"
+        past = run(engine, lambda c: c.execute(text(moment)).scalar_one())
+
+        def is_past() -> bool:
+            swept.append(run(engine, sweeping.sweep))
+            asked = text("SELECT clock_timestamp() > :past")
+            return bool(run(engine, lambda c: c.execute(asked, {"past": past}).scalar_one()))
+
+        wait_until(is_past, what="the first lease to be long over")
+
+    if slow == "while texts are tokenised":
+        classifier.on_prepare = outlive_it
+    else:
+        classifier.on_compute = outlive_it
+    short = Heart(engine, worker="slow", model_id=heart.model_id, device="fake", lease_seconds=0.6)
+    short.start()
+    with closing(Bell(settings)) as bell:
+        drain = Drain(replace(settings, lease_seconds=0.6), engine, bell, classifier, short.model_id, short)  # type: ignore[arg-type]
+        drain.run()
+        drain.close()
+    short.stop()
+    assert len(classifier.computed) == 1
+    assert [sum(getattr(one, what) for one in swept if one) for what in ("requeued", "split", "given_up")] == [0, 0, 0]
+    assert run(engine, lambda c: c.execute(text("SELECT state, attempts FROM chunks")).one()) == ("done", 1)
+    assert len(probabilities(engine, job)) == 5
+
+
+def test_texts_that_take_longer_to_read_than_a_lease_are_still_ours(
+    settings: Settings, engine: Engine, classifier: Recorder, heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add(engine, ["пост"])
+    read_texts = store.read_texts
+
+    def slowly(connection: Connection, claimed: Claim) -> list[ClaimedText]:
+        connection.execute(text("SELECT pg_sleep(2.1)"))
+        return read_texts(connection, claimed)
+
+    monkeypatch.setattr(store, "read_texts", slowly)
+    classifier.on_prepare = lambda: swept.append(run(engine, sweeping.sweep))
+    swept: list[Sweep | None] = []
+    with closing(Bell(settings)) as bell:
+        drain = Drain(replace(settings, lease_seconds=2), engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
+        drain.run()
+        drain.close()
+    assert [one.requeued for one in swept if one] == [0]
+    assert len(probabilities(engine, job)) == 1
 
 
 def test_an_empty_queue_is_left_at_once(drain: Drain, classifier: Recorder) -> None:
