@@ -1,8 +1,11 @@
 """The scales of the soak: what counts as growing is told from what does not."""
 
+import subprocess
+import sys
 from random import Random
 
 from tests.e2e.soak.memory import Sample, trend
+from tests.e2e.soak.scales import private
 
 MINUTE = 60.0
 
@@ -49,3 +52,30 @@ def test_a_leak_below_what_is_allowed_is_no_failure_and_one_above_is() -> None:
 def test_a_process_that_was_there_for_a_moment_has_no_trend() -> None:
     assert trend("short", series(0.3, 150e6, per_hour=1e9), 0) is None
     assert trend("gone", series(5, 150e6, per_hour=1e9), 10 * MINUTE) is None
+
+
+def test_shared_memory_that_one_process_alone_has_touched_is_not_its_own() -> None:
+    holder = """
+import mmap, sys
+pages, own = 64 << 20, bytearray(32 << 20)
+shared = mmap.mmap(-1, pages)
+print(flush=True)
+sys.stdin.readline()
+for place in range(0, pages, 4096):
+    shared[place] = 1
+own.extend(bytes(32 << 20))
+print(flush=True)
+sys.stdin.readline()
+"""
+    with subprocess.Popen([sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = private("it", process.pid)["it"]
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        grown = private("it", process.pid)["it"] - before
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    assert 30e6 < grown < 50e6

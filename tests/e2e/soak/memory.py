@@ -1,7 +1,7 @@
 """Whether the memory of a process is flat.
 
-Sampled is the resident set (of Postgres the private pages of all its processes, because each counts the shared ones as
-its own). After a warm-up the samples are drawn together into bins by their medians, and Theil and Sen's slope is laid
+Sampled is the resident set (of Postgres what all its processes hold for themselves, without the buffers that they
+share). After a warm-up the samples are drawn together into bins by their medians, and Theil and Sen's slope is laid
 through these: the median of the slopes of all pairs, which a third of the bins may be wild without bending. A process
 grows when two things hold. Even the lower end of the slope's interval (95 %), taken over the measured time, is more
 than `ALLOWED_SHARE` of the median and more than `ALLOWED_BYTES`. And none of it was given back: what has leaked stays,
