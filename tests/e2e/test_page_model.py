@@ -123,6 +123,9 @@ def test_examples_are_for_this_server_and_can_be_copied(
     for opened in page.locator("#operations summary").all():
         opened.evaluate("one => { one.parentElement.open = true; }")
     expect(page.locator("#operations .operation")).to_have_count(listed)
+    # Descriptions mark code with backquotes, which are not for reading.
+    expect(page.locator("#operations dd code").filter(has_text="name@version").first).to_be_visible()
+    expect(page.locator("#operations")).not_to_contain_text("`")
     assert barriers(page) == []
     watch.assert_clean()
     page.get_by_role("link", name=f"Отправить запрос в Swagger POST {V1}/jobs/preview").click()
