@@ -139,6 +139,10 @@ def test_rows_are_chosen_by_words_probability_and_topics(
     page.get_by_label("от", exact=True).fill("0.5")
     wanted = [text for text in wanted if expected(text) >= 0.5]
     expect(page.locator("#table tbody summary")).to_have_text(wanted)
+    page.get_by_label("до", exact=True).fill("0.7")
+    wanted = [text for text in wanted if expected(text) <= 0.7]
+    assert len(wanted) == 2
+    expect(page.locator("#table tbody summary")).to_have_text(wanted)
     page.reload()
     expect(page.locator("#table tbody summary")).to_have_text(wanted)
     expect(page.get_by_label("Слова в тексте")).to_have_value("НОМЕР 11")
