@@ -161,7 +161,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "model.version_is": "version {version}",
     "model.table": "Table; scrolls sideways",
     "model.missing": "No model is loaded yet",
-    "model.missing_words": "The model will be known when the first worker has started.",
+    "model.missing_words": "The model will be known when the first worker starts (on the server: rubrika worker). "
+    "What is sent before that waits for it.",
     "card.base": "Base",
     "card.base_model": "Base",
     "card.data": "Data",

@@ -127,6 +127,9 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
         "one": "{n} of the rows shown will not do; it says why.",
         "other": "{n} of the rows shown will not do; each says why.",
     },
+    "preview.choose_other": "Choose another file",
+    "preview.mend": "Mend the file and choose it again, or choose another one.",
+    "preview.read_otherwise": "Choose below how to read the file, or choose another one.",
     "preview.rows": "The first rows of the file; the table scrolls",
     "preview.first_rows": {
         "one": "This is the first {n} row. Nothing is stored on the server yet.",

@@ -172,7 +172,8 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "model.version_is": "версия {version}",
     "model.table": "Таблица; прокручивается вбок",
     "model.missing": "Модель ещё не загружена",
-    "model.missing_words": "О модели станет известно, когда запустится первый обработчик.",
+    "model.missing_words": "Модель станет известна, когда запустится первый обработчик (на сервере: rubrika worker). "
+    "Отправленное раньше дождётся его.",
     "card.base": "Основа",
     "card.base_model": "Основа",
     "card.data": "Данные",

@@ -23,6 +23,7 @@ from tests.e2e.browser import open_browser
 from tests.e2e.service import Service
 from tests.e2e.walk import Walk, stands_still
 from tests.support import free_port, wait_until
+from tests.tiny_model import make_tiny_model
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def worker_command() -> str:
 
 @contextmanager
 def running_service() -> Iterator[Service]:
-    """A service with servers of its own, gone without a trace afterwards."""
+    """A service that nobody has started, with servers of its own, gone without a trace afterwards."""
     with tempfile.TemporaryDirectory(prefix="rubrika-screenshots-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # PostgreSQL may run as another user, who must get to its own folder in it.
@@ -67,12 +68,12 @@ def running_service() -> Iterator[Service]:
                 "REDIS_URL": valkey.url,
                 "RUBRIKA_PORT": str(free_port()),
                 "RUBRIKA_DATA_DIR": str(folder / "data"),
+                "RUBRIKA_MODEL": str(SHIPPED_MODEL if SHIPPED_MODEL.exists() else make_tiny_model(folder / "model")),
             }
         )
         (folder / "logs").mkdir()
         service = Service(settings, folder / "logs", env={"FAKE_SECONDS": "0.005"})
         try:
-            service.start_all(worker_command())
             yield service
         finally:
             service.stop()

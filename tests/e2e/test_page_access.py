@@ -1,6 +1,7 @@
 """Every page in every state for everybody: by axe in both languages and colours, narrow, enlarged, by keyboard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -10,6 +11,7 @@ from tests.e2e.browser import Watch, barriers, csv, send_file
 from tests.e2e.service import V1, Service
 from tests.e2e.walk import PROBLEMS, Walk, stands_still
 from tests.support import wait_until
+from tests.tiny_model import make_tiny_model
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ VISITORS = (
 
 
 @pytest.mark.parametrize("visitor", VISITORS, ids=lambda one: f"{one.width}-{one.scheme}-{one.language}")
-def test_no_page_in_any_state_shuts_anybody_out(service: Service, browser: Browser, visitor: Visitor) -> None:
-    service.start_all(FAKE_SECONDS="0.02")
+def test_no_page_in_any_state_shuts_anybody_out(
+    service: Service, browser: Browser, tmp_path: Path, visitor: Visitor
+) -> None:
+    service.env["FAKE_SECONDS"] = "0.02"
+    service.settings = replace(service.settings, model=make_tiny_model(tmp_path / "model"))
     with browser.new_context(
         base_url=service.url, viewport={"width": visitor.width, "height": 800}, color_scheme=visitor.scheme
     ) as context:

@@ -87,15 +87,22 @@ def test_before_there_is_a_model_the_page_says_what_to_do_and_what_waits(
     expect(page.locator("[data-tile=waiting] dd")).to_have_text("2")
     expect(page.locator("#jobs [data-job]")).to_contain_text("waits.csv")
 
+    text = page.context.new_page()
+    text.goto("/")
+    expect(text.locator("#notice .notice-title")).to_have_text("Модель ещё не загружена")
+    expect(text.locator("#notice")).to_contain_text("rubrika worker")
+
     service.start("sweeper")
     service.start("fake")
+    expect(text.locator(".bar")).to_have_count(2, timeout=60_000)
+    expect(text.locator("#notice")).to_be_empty()
     expect(page.locator("[data-tile=alive] dd")).to_have_text("1", timeout=60_000)
     expect(page.locator("#service-notice")).to_be_empty()
     expect(page.locator("[data-tile=waiting] dd")).to_have_text("0", timeout=30_000)
     expect(page.locator("#jobs")).to_be_empty()
     page.get_by_role("button", name="Повторить").click()
     expect(page.locator("#facts")).to_contain_text("fake, версия 1.0.0")
-    watch.assert_clean(503)
+    watch.assert_clean(404, 503)
 
 
 def test_examples_are_for_this_server_and_can_be_copied(
@@ -123,6 +130,9 @@ def test_examples_are_for_this_server_and_can_be_copied(
     for opened in page.locator("#operations summary").all():
         opened.evaluate("one => { one.parentElement.open = true; }")
     expect(page.locator("#operations .operation")).to_have_count(listed)
+    # Descriptions mark code with backquotes, which are not for reading.
+    expect(page.locator("#operations dd code").filter(has_text="name@version").first).to_be_visible()
+    expect(page.locator("#operations")).not_to_contain_text("`")
     assert barriers(page) == []
     watch.assert_clean()
     page.get_by_role("link", name=f"Отправить запрос в Swagger POST {V1}/jobs/preview").click()

@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Watch, choose, csv
 from tests.e2e.service import V1, Service
+from tests.e2e.walk import answering
 from tests.sheets import sheet_xml, xlsx
 
 
@@ -60,6 +62,8 @@ def test_encoding_delimiter_and_strictness_can_be_said(service: Service, page: P
     service.start_all()
     choose(page, 'text,n\n"матч, да",1\n,2\n'.encode("koi8-r"))
     expect(page.locator("#preview-notice")).to_contain_text("Кодировку файла понять не удалось.")
+    expect(page.locator("#preview-notice")).to_contain_text("Выберите ниже, как читать файл, или выберите другой.")
+    expect(page.locator("#preview-notice").get_by_role("button")).to_have_text(["Выбрать другой файл"])
     page.get_by_label("Кодировка").select_option("koi8-r")
     cells = page.locator("#preview-rows tbody tr").first.locator("td")
     expect(cells).to_have_text(["1", "матч, да", "1"])
@@ -129,8 +133,44 @@ def test_what_is_no_table_of_posts_is_refused_in_words_that_help(service: Servic
     ):
         choose(page, data, name=name)
         expect(page.locator("#preview-notice")).to_contain_text(words)
+        expect(page.locator("#preview-notice")).to_contain_text(
+            "Исправьте файл и выберите его снова или выберите другой."
+        )
+        expect(page.locator("#preview-notice").get_by_role("button")).to_have_text(["Выбрать другой файл"])
         expect(page.locator("#preview")).to_be_hidden()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Выбрать другой файл").press("Enter")
+    expect(page.locator("#preview-notice")).to_be_empty()
+    chooser.value.set_files({"name": "хорошие.csv", "mimeType": "text/csv", "buffer": csv("пост")})
+    expect(page.locator("#preview-rows tbody tr")).to_have_count(1)
+    expect(page.locator("#chosen-name")).to_have_text("хорошие.csv")
     watch.assert_clean(415, 422)
+
+
+def test_a_look_at_a_file_is_tried_again_only_where_that_can_help(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    retry = page.locator("#preview-notice").get_by_role("button", name="Повторить")
+    lost: tuple[Callable[[Route], None], ...] = (
+        lambda route: route.abort(),
+        answering(429, {"code": "too_many_requests"}),
+        answering(503, {"code": "unavailable"}),
+    )
+    for failure in lost:
+        page.route(f"**{V1}/jobs/preview", failure)
+        choose(page, csv("пост"))
+        expect(retry).to_be_visible()
+        page.unroute_all()
+        retry.click()
+        expect(page.locator("#preview-rows tbody tr")).to_have_count(1)
+        expect(page.locator("#preview-notice")).to_be_empty()
+    for status in (400, 401, 403, 413, 415, 422):
+        page.route(f"**{V1}/jobs/preview", answering(status, {"code": "no", "detail": "Why."}))
+        choose(page, csv("пост"))
+        expect(page.locator("#preview-notice .notice-title")).to_be_visible()
+        expect(retry).to_have_count(0)
+        page.unroute_all()
+    watch.complaints = [text for text in watch.complaints if "ERR_FAILED" not in text]
+    watch.assert_clean(400, 401, 403, 413, 415, 422, 429, 503)
 
 
 def test_a_file_that_met_no_server_is_sent_by_itself_when_there_is_one(

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from playwright.sync_api import Page, Route, expect
 
+from tests.e2e.browser import csv
 from tests.e2e.service import V1, Service
 from tests.support import wait_until
 from web.examples import EXAMPLES
@@ -43,7 +44,10 @@ class Looker(Protocol):
 
 
 class Walk:
-    """One visitor's walk, in one language, on a service of which `worker` is the kind of worker."""
+    """One visitor's walk, in one language, on a service that has not been started; `worker` is the kind of its worker.
+
+    In the end two models are known: the fake one, and the one that the settings of the service name.
+    """
 
     def __init__(self, service: Service, page: Page, language: str, worker: str, look: Looker) -> None:
         self._service = service
@@ -55,6 +59,7 @@ class Walk:
     def all_states(self, *, rows: int = 20_000) -> None:
         """Every state, in an order that needs each change of the service once. `rows` are those of the large file."""
         for part in (
+            self.never_a_model,
             self.nothing_yet,
             self.texts,
             lambda: self.files(rows),
@@ -64,7 +69,22 @@ class Walk:
         ):
             part()
         self.no_worker()
+        self.another_model()
         self.server_gone()
+
+    def never_a_model(self) -> None:
+        """What the pages say before there ever was a worker, who brings the model; there is one afterwards."""
+        service = self._service
+        service.start("api")
+        service.start("sweeper")
+        wait_until(lambda: service.get("/healthz").status == 200, 60, what="the API")
+        wait_until(lambda: service.get("/readyz").status == 503, 30, what="the missing worker to be noticed")
+        self.open("/", ".alert-warning")
+        self._look("text-never-a-model")
+        self.open("/model", "#service-notice .alert-warning")
+        self._look("model-never-a-model")
+        service.start(self._worker)
+        service.wait_ready()
 
     def nothing_yet(self) -> None:
         for name, address in (("files", "/files"), ("history", "/history"), ("history-files", "/history?show=files")):
@@ -213,7 +233,7 @@ class Walk:
             page.unroute_all()
 
     def no_worker(self) -> None:
-        """What the page says while nothing computes; there is a worker again afterwards."""
+        """What the page says while nothing computes."""
         page, service = self._page, self._service
         worker = service.processes.pop()
         worker.terminate()
@@ -228,6 +248,11 @@ class Walk:
         page.locator("#send").click()
         page.locator("#worker-notice .alert-warning").wait_for(timeout=30_000)
         self._look("job-no-worker")
+        self.choose(posts(6), "за ним.csv")
+        page.locator("#send").click()
+        page.locator("[data-fact=position]").wait_for()
+        page.locator("#worker-notice .alert-warning").wait_for(timeout=30_000)
+        self._look("job-queued")
         [done] = self._service.get(f"{V1}/jobs?status=partially_succeeded").json["items"]
         self.open(f"/jobs/{done['id']}", "#heat canvas")
         page.locator("#table summary").nth(1).click()
@@ -237,8 +262,37 @@ class Walk:
         self.open("/model", "#service-notice .alert-warning")
         page.locator("#jobs [data-job]").first.wait_for()
         self._look("model-no-worker")
-        service.start(self._worker)
+
+    def another_model(self) -> None:
+        """The fake fails where it is told to; then its file is computed again by another model."""
+        page, service = self._page, self._service
+        service.start("fake")
         service.wait_ready()
+        self.choose(csv("!fail раз", "!fail два", ""), "всё с ошибкой.csv")
+        page.locator("#send").click()
+        expect(page.locator("[data-state=failed]")).to_be_visible(timeout=30_000)
+        page.locator("#retry").wait_for()
+        page.locator("#table tbody tr").first.wait_for()
+        self._look("job-failed")
+        before = page.url
+        page.locator("#retry").click()
+        page.wait_for_url(lambda url: url != before and "/jobs/" in url)
+        page.locator("[data-fact=retry_of]").wait_for()
+        page.locator("#table tbody tr").first.wait_for()
+        self._look("job-retried")
+
+        job = service.wait_finished(service.upload(posts(7), "posts.csv"))
+        service.start("worker")
+        wait_until(lambda: service.get("/readyz").json["checks"]["worker"]["alive"] > 1, 90, what="the other worker")
+        self.open(f"/jobs/{job['id']}", "#rerun summary")
+        page.locator("#rerun summary").click()
+        self._look("job-rerun")
+        page.locator("#rerun-form button").click()
+        page.wait_for_url(lambda url: job["id"] not in url and "/jobs/" in url)
+        expect(page.locator("[data-state=succeeded]")).to_be_visible(timeout=60_000)
+        page.locator("#compare-body tbody").wait_for()
+        page.locator("#heat canvas").wait_for()
+        self._look("job-compared")
 
     def server_gone(self) -> None:
         """What each page says when nothing answers."""

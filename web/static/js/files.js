@@ -24,7 +24,7 @@ let sending = null;
 // A file that met no server is sent as soon as there is one; its key keeps one that had arrived from a second job.
 const again = makeAgain(byId("notice"));
 
-const preview = makePreview();
+const preview = makePreview(chooseOther);
 
 function choose(files) {
   if (sending || files.length === 0) {
@@ -50,6 +50,11 @@ function forget() {
   byId("notice").replaceChildren();
   show("drop");
   input.focus();
+}
+
+function chooseOther() {
+  forget();
+  input.click();
 }
 
 function show(part) {

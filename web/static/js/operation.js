@@ -6,7 +6,10 @@ import { list } from "./format.js";
 import { t } from "./words.js";
 
 const DEEPEST = 3; // Shapes within shapes; the topics of a result are there by then.
-const english = (tag, text) => el(tag, { lang: "en" }, text);
+const english = (tag, text) => el(tag, { lang: "en" }, withCode(text));
+
+/** Descriptions mark code with backquotes; split at pairs of them, every second part of a text is code. */
+const withCode = (text) => text.split(/`([^`]+)`/).map((part, place) => (place % 2 === 1 ? el("code", {}, part) : part));
 
 /** A line that unfolds. `shapes` are the schemas of the document by name. */
 export function operationView({ path, method, summary, description, operationId, parameters = [], requestBody, responses = {} }, tag, shapes) {

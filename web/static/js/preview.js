@@ -15,8 +15,8 @@ const READ_OTHERWISE = new Set(["bad_encoding", "no_readable_row", "open_quote",
 // A file that must be read whole is sent unasked up to this size; beyond it a person decides whether that is worth it.
 const UNASKED_BYTES = 20 << 20;
 
-/** Takes over the elements of the preview; options() are those to upload with. */
-export function makePreview() {
+/** Takes over the elements of the preview; options() are those to upload with, chooseOther() asks for another file. */
+export function makePreview(chooseOther) {
   let file = null;
   let mapping = null; // As chosen by hand, field by field; null leaves it to the server.
   let asking = null;
@@ -102,7 +102,16 @@ export function makePreview() {
       byId("how-read").open = true;
     }
     byId("preview").hidden = !drawn && !other;
-    byId("preview-notice").replaceChildren(problemNotice(error, [button(t("retry"), () => ask())]));
+    byId("preview-notice").replaceChildren(problemNotice(error, ...whatHelps(error, other)));
+  }
+
+  /** Buttons, and words below what is wrong: to send the same again helps only where the file is not what is wrong. */
+  function whatHelps(error, other) {
+    if (!(error instanceof ApiError) || error.status === 429 || error.status >= 500) {
+      return [[button(t("retry"), () => ask())]];
+    }
+    const ofFile = [413, 415, 422].includes(error.status);
+    return ofFile ? [[button(t("preview.choose_other"), chooseOther)], [t(other ? "preview.read_otherwise" : "preview.mend")]] : [];
   }
 
   /** The columns are known, and which of them holds the texts is not: whoever sends the file can tell. */

@@ -41,9 +41,9 @@ export async function offerRerun(job, address) {
 export async function compareWith(job, other) {
   const address = api(`/jobs/${encodeURIComponent(other)}/compare/${encodeURIComponent(job.id)}?limit=${CHANGED}`);
   try {
-    const { data } = await request(address);
+    const [{ data }, names] = await Promise.all([request(address), topicNames()]);
     byId("compare").hidden = false;
-    byId("compare-body").replaceChildren(...comparison(data));
+    byId("compare-body").replaceChildren(...comparison(data, names));
   } catch (error) {
     // The first job may be deleted, or not computed by any model yet: then there is nothing to compare with.
     byId("compare").hidden = ![404, 409].includes(error.status);
@@ -51,8 +51,17 @@ export async function compareWith(job, other) {
   }
 }
 
-function comparison(data) {
-  const names = new Map(data.topics.map((topic) => [topic.topic, topicName(topic)]));
+/** Names of the topics of all models: the comparison itself names only those that both models have. */
+async function topicNames() {
+  try {
+    const { data } = await request(api("/models"));
+    return new Map(data.items.flatMap(({ topics }) => topics).map((topic) => [topic.id, topicName(topic)]));
+  } catch {
+    return new Map(); // Then topics go by their ids, and everything else goes on.
+  }
+}
+
+function comparison(data, names) {
   const said = ({ assigned }) => (assigned.length > 0 ? list(assigned.map((id) => names.get(id) ?? id)) : t("history.no_topic"));
   const heads = ["topic", "agreement", "both", "only_first", "only_second"];
   return [

@@ -1,11 +1,12 @@
 // The first page: one text in, its topics out.
 
 import { makeAgain } from "./again.js";
-import { NetworkError, api, newKey, request } from "./api.js";
+import { NetworkError, api, newKey, readiness, request } from "./api.js";
 import { copyButton } from "./copy.js";
 import { button, byId, el, notice, say } from "./dom.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { judgement } from "./judge.js";
+import { poll } from "./poll.js";
 import { rowProblem } from "./problems.js";
 import { bars, resultView, verdict } from "./topics.js";
 import { whyButton } from "./why.js";
@@ -14,6 +15,7 @@ import { t } from "./words.js";
 const FIELDS = ["doc_text", "image2text", "speech2text"];
 const EXTRA_FIELDS = FIELDS.slice(1);
 const DRAFT = "draft";
+const MODEL_EVERY_MS = 2000;
 const WORD = /[\p{L}\p{N}]+(?:[-'’][\p{L}\p{N}]+)*/gu;
 
 const form = byId("form");
@@ -179,12 +181,30 @@ async function loadTopics() {
   } catch (error) {
     if (!attempt && !resultPlace.hasChildNodes()) {
       if (error.status === 404) {
-        noticePlace.replaceChildren(notice("warning", t("model.missing"), [t("model.missing_words")]));
+        awaitModel();
       } else {
         again.show(error, retryTopics);
       }
     }
   }
+}
+
+/** There never was a worker, who brings the model: say so until there is one. */
+function awaitModel() {
+  const box = notice("warning", t("model.missing"), [t("model.missing_words")]);
+  noticePlace.replaceChildren(box);
+  poll(async () => ({ data: await readiness(), retryAfter: null }), {
+    first: MODEL_EVERY_MS,
+    onAnswer: ({ checks }) => {
+      if (checks.worker?.ok !== true) {
+        return true;
+      }
+      box.remove();
+      loadTopics();
+      return false;
+    },
+    onError: () => {}, // What is sent meanwhile says that the server is gone.
+  });
 }
 
 function retryTopics() {
