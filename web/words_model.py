@@ -63,6 +63,11 @@ SENTENCES = (
         "больше, чем следует.",
     ),
     (
+        "A short text on none of the topics (a recipe, the weather, code) gets one more often than the "
+        "counter-examples.",
+        "Короткий текст ни на одну из тем (рецепт, погода, код) получает тему чаще, чем проверочные контрпримеры.",
+    ),
+    (
         "Text beyond the longest input is not read; such results are marked as truncated.",
         "Текст, который длиннее предела, читается не до конца; такие результаты отмечены.",
     ),
