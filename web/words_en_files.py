@@ -231,6 +231,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "file.too_many_waiting_rows": "As many of your rows are waiting as may. Send these later.",
     "file.too_many_waiting_explanations": "As many of your explanations are waiting as may. Ask later.",
     "file.too_many_rows": "The file has too many rows. Divide it.",
+    "file.too_many_columns": "The file has too many columns, or their names are too long. Take out those that are not "
+    "needed.",
     "file.too_many_bytes": "The file is too large. Divide it.",
     "file.request_entity_too_large": "The file is larger than the server takes. Divide it, or pack it by gzip.",
     "file.unpacks_too_far": "What is packed is far larger than the packed file.",

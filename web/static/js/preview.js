@@ -4,7 +4,7 @@ import { ApiError, api, request } from "./api.js";
 import { button, byId, el, icon, notice } from "./dom.js";
 import { bytes, excerpt } from "./format.js";
 import { headOf } from "./head.js";
-import { problemNotice, rowProblem } from "./problems.js";
+import { mayBeRepeated, problemNotice, rowProblem } from "./problems.js";
 import { t, tOr } from "./words.js";
 
 const TEXTS = ["doc_text", "image2text", "speech2text"];
@@ -107,7 +107,7 @@ export function makePreview(chooseOther) {
 
   /** Buttons, and words below what is wrong: to send the same again helps only where the file is not what is wrong. */
   function whatHelps(error, other) {
-    if (!(error instanceof ApiError) || error.status === 429 || error.status >= 500) {
+    if (mayBeRepeated(error)) {
       return [[button(t("retry"), () => ask())]];
     }
     const ofFile = [413, 415, 422].includes(error.status);
