@@ -211,11 +211,11 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "chart.pair_rows": "{first} and {second}, rows: {rows}",
     "heat.first_rows": {
         "one": "The first row of the file ({n}).",
-        "other": "The first {n} rows of the file: the darker, the more probable.",
+        "other": "The first {n} rows of the file: the deeper the colour, the more probable.",
     },
     "heat.chosen_rows": {
         "one": "The row that was chosen ({n}).",
-        "other": "The first {n} rows that were chosen: the darker, the more probable.",
+        "other": "The first {n} rows that were chosen: the deeper the colour, the more probable.",
     },
     "heat.hint": "Point at a row, or go through them with the arrow keys.",
     "heat.row": "Row {n}",
