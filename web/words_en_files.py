@@ -70,7 +70,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.job.thresholds": "Probabilities and thresholds",
     "page.job.thresholds_words": "Move a threshold to see how many rows get the topic. Neither the model nor "
     "other files change. The height of a bar is the square root of its rows.",
-    "page.job.reset_thresholds": "Back to the thresholds of the model",
+    "page.job.reset": "Reset",
+    "page.job.reset_thresholds": "to the thresholds of the model",
     "page.job.heat": "Rows by topics",
     "page.job.filters": "Choose rows",
     "page.job.order": "Order of rows",

@@ -68,7 +68,8 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "page.job.thresholds": "Вероятности и пороги",
     "page.job.thresholds_words": "Сдвиньте порог, чтобы увидеть, сколько строк получит тему. Модель и другие "
     "файлы от этого не изменятся. Высота столбика — корень из числа строк.",
-    "page.job.reset_thresholds": "Вернуть пороги модели",
+    "page.job.reset": "Вернуть",
+    "page.job.reset_thresholds": "пороги модели",
     "page.job.heat": "Строки по темам",
     "page.job.filters": "Отобрать строки",
     "page.job.order": "Порядок строк",
