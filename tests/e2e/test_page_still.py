@@ -130,7 +130,8 @@ def test_a_button_that_is_not_there_yet_takes_no_line_of_a_phone(
     page.locator("#cards .topic-card").first.wait_for()
     heading = page.locator(".cards-head h3").bounding_box()
     words = page.locator(".cards-head + .hint").bounding_box()
-    assert heading is not None and words is not None
+    assert heading is not None
+    assert words is not None
     assert words["y"] - heading["y"] - heading["height"] < 16
     page.locator("#threshold-sport").fill("0.8")
     name = "Вернуть пороги модели" if language == "ru" else "Reset to the thresholds of the model"

@@ -44,7 +44,13 @@ export function makeAgain(place) {
     stop,
     show(error, act, press = act) {
       stop();
-      const actions = mayBeRepeated(error) ? [button(t("retry"), press)] : [];
+      // The button goes with the notice: whoever pressed it by keyboard goes on from the same place.
+      const repeat = () => {
+        place.tabIndex = -1;
+        place.focus({ preventScroll: true });
+        press();
+      };
+      const actions = mayBeRepeated(error) ? [button(t("retry"), repeat)] : [];
       place.replaceChildren(problemNotice(error, actions, mayPass(error) ? [t("error.again")] : []));
       if (mayPass(error)) {
         failures = performance.now() - failedAt < 2 * SLOWEST_MS ? failures + 1 : 0;

@@ -58,6 +58,12 @@ export function makePreview(chooseOther) {
     }
   }
 
+  /** The button that was pressed goes away, and what is done next is to send the file. */
+  function askByHand(how) {
+    byId("send").focus();
+    ask(how);
+  }
+
   function form(sent) {
     const body = new FormData();
     for (const [name, value] of Object.entries(options())) {
@@ -85,7 +91,7 @@ export function makePreview(chooseOther) {
   }
 
   function offerWhole(words) {
-    const send = button(t("preview.send_whole", { size: bytes(file.size) }), () => ask({ whole: true }));
+    const send = button(t("preview.send_whole", { size: bytes(file.size) }), () => askByHand({ whole: true }));
     byId("preview").hidden = true;
     byId("preview-notice").replaceChildren(notice("info", t(words), [t("preview.whole_words")], [send]));
   }
@@ -108,7 +114,7 @@ export function makePreview(chooseOther) {
   /** Buttons, and words below what is wrong: to send the same again helps only where the file is not what is wrong. */
   function whatHelps(error, other) {
     if (mayBeRepeated(error)) {
-      return [[button(t("retry"), () => ask())]];
+      return [[button(t("retry"), () => askByHand())]];
     }
     const ofFile = [413, 415, 422].includes(error.status);
     return ofFile ? [[button(t("preview.choose_other"), chooseOther)], [t(other ? "preview.read_otherwise" : "preview.mend")]] : [];

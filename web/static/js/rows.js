@@ -95,8 +95,13 @@ export function makeRows(address, choice) {
     if (single && !choice.isFiltered()) {
       byId("rows").style.minHeight = ""; // These are all rows: nothing longer stood here before.
     }
+    const focusedPager = document.activeElement?.closest("#pager");
     byId("earlier").disabled = at === 0;
     byId("later").disabled = pages.length <= at + 1;
+    if (focusedPager) {
+      // At either end the button that led there cannot be pressed any more, and the other can.
+      (document.activeElement.disabled === false ? document.activeElement : byId(at === 0 ? "later" : "earlier")).focus({ preventScroll: true });
+    }
     if (items.length > 0) {
       const range = { from: items[0].row, to: items[items.length - 1].row };
       byId("pager-words").textContent = choice.order() ? t("rows.page", { n: at + 1 }) : t("rows.range", range);
