@@ -133,6 +133,10 @@ def test_a_button_that_is_not_there_yet_takes_no_line_of_a_phone(
     assert heading is not None
     assert words is not None
     assert words["y"] - heading["y"] - heading["height"] < 16
+    card, pane = page.locator(".topic-card").first.bounding_box(), page.locator("#cards").bounding_box()
+    assert card is not None
+    assert pane is not None
+    assert card["width"] <= pane["width"]
     page.locator("#threshold-sport").fill("0.8")
     name = "Вернуть пороги модели" if language == "ru" else "Reset to the thresholds of the model"
     page.get_by_role("button", name=name).click()
