@@ -261,12 +261,17 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.no_detail": "Status code {status}.",
     "error.retry_after": {"one": "Try again in {n} second.", "other": "Try again in {n} seconds."},
     "error.server_says": "The server says:",
+    "error.server_words": "What the server says",
     "error.again": "The page tries again by itself; you can do so at once.",
+    "error.help_400": "Load the page anew. If this happens again, tell whoever runs this service.",
     "error.help_401": "Sign in, or ask whoever runs this service for a key.",
     "error.help_403": "Your key does not allow this, or the request came from another site. Ask whoever runs the "
     "service.",
     "error.help_404": "It may have been deleted, or there is a slip in the address.",
+    "error.help_408": "The request came too slowly. Check the connection and try again.",
     "error.help_429": "Wait a little: nothing that was accepted is lost.",
+    "error.help_500": "The error was logged on the server. Try again later; if it stays, tell whoever runs this "
+    "service.",
     "error.help_503": "Everything that was accepted is kept. The service or its database is restarting or overloaded.",
     "error.400": "The request was not understood",
     "error.401": "An access key is needed",
@@ -278,6 +283,9 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.422": "The data was not accepted",
     "error.429": "Too many requests",
     "error.503": "The service is not available at the moment",
+    "problem.conflict": "Things have changed while the page was open. Load it anew.",
+    "problem.model_not_running": "No worker runs this model now. Start one (on the server: RUBRIKA_MODEL=folder "
+    "rubrika worker) and try again.",
     **ENGLISH_FILES,
     **ENGLISH_MODEL,
     **ENGLISH_SESSION,

@@ -70,7 +70,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.job.thresholds": "Probabilities and thresholds",
     "page.job.thresholds_words": "Move a threshold to see how many rows get the topic. Neither the model nor "
     "other files change. The height of a bar is the square root of its rows.",
-    "page.job.reset_thresholds": "Back to the thresholds of the model",
+    "page.job.reset": "Reset",
+    "page.job.reset_thresholds": "to the thresholds of the model",
     "page.job.heat": "Rows by topics",
     "page.job.filters": "Choose rows",
     "page.job.order": "Order of rows",
@@ -211,11 +212,11 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "chart.pair_rows": "{first} and {second}, rows: {rows}",
     "heat.first_rows": {
         "one": "The first row of the file ({n}).",
-        "other": "The first {n} rows of the file: the darker, the more probable.",
+        "other": "The first {n} rows of the file: the deeper the colour, the more probable.",
     },
     "heat.chosen_rows": {
         "one": "The row that was chosen ({n}).",
-        "other": "The first {n} rows that were chosen: the darker, the more probable.",
+        "other": "The first {n} rows that were chosen: the deeper the colour, the more probable.",
     },
     "heat.hint": "Point at a row, or go through them with the arrow keys.",
     "heat.row": "Row {n}",
@@ -231,6 +232,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "file.too_many_waiting_rows": "As many of your rows are waiting as may. Send these later.",
     "file.too_many_waiting_explanations": "As many of your explanations are waiting as may. Ask later.",
     "file.too_many_rows": "The file has too many rows. Divide it.",
+    "file.too_many_columns": "The file has too many columns, or their names are too long. Take out those that are not "
+    "needed.",
     "file.too_many_bytes": "The file is too large. Divide it.",
     "file.request_entity_too_large": "The file is larger than the server takes. Divide it, or pack it by gzip.",
     "file.unpacks_too_far": "What is packed is far larger than the packed file.",

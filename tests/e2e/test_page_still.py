@@ -77,3 +77,68 @@ def test_the_page_of_a_job_stands_still(service: Service, page: Page, watch: Wat
     step("why", row.locator(".why-button").click, row.locator(".why.explained").wait_for)
     assert not jumped, "\n".join(jumped)
     watch.assert_clean()
+
+
+BLANK = """() => {
+    const pane = document.getElementById("rows").getBoundingClientRect().bottom;
+    return pane - document.getElementById("table").getBoundingClientRect().bottom;
+}"""
+"""CSS pixels of the pane of rows under the last of them; what it keeps below everything in it belongs to that."""
+
+
+@pytest.mark.parametrize("width", [1280, 320])
+@pytest.mark.parametrize("texts", [["раз", "два", "о матче"], ["!fail раз", "!fail два"]], ids=["good", "failed"])
+def test_a_short_job_ends_where_its_rows_do_and_stands_still(
+    service: Service, page: Page, watch: Watch, width: int, texts: list[str]
+) -> None:
+    service.start_all()
+    page.set_viewport_size({"width": width, "height": 800})
+    send_file(page, csv(*texts))
+    expect(page.locator("#table tbody tr")).to_have_count(len(texts))
+    expect(page.locator("[data-state=succeeded], [data-state=failed]")).to_be_visible(timeout=60_000)
+    page.add_init_script(WATCH)
+    page.reload()
+    page.locator("#heat canvas" if texts[0] == "раз" else "#failures li").wait_for()
+    expect(page.locator("#table tbody tr")).to_have_count(len(texts))
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate(BLANK) < 40
+    jumps = page.evaluate("jumps.splice(0)")
+    assert sum(jump["value"] for jump in jumps) < MOST, jumps
+
+    page.locator("#filters summary").click()
+    height = "document.getElementById('rows').offsetHeight"
+    before = page.evaluate(height)
+    page.locator("#filter-q").fill("такого нет")
+    expect(page.locator("#table .nothing")).to_be_visible()
+    assert page.evaluate(height) == min(before, 800)
+    page.locator("#filter-reset").click()
+    expect(page.locator("#table tbody tr")).to_have_count(len(texts))
+    assert page.evaluate(BLANK) < 40
+    jumps = page.evaluate("jumps")
+    assert sum(jump["value"] for jump in jumps) < MOST, jumps
+    watch.assert_clean()
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+def test_a_button_that_is_not_there_yet_takes_no_line_of_a_phone(
+    service: Service, page: Page, watch: Watch, language: str
+) -> None:
+    service.start_all()
+    job = service.wait_finished(service.upload(csv("раз", "о матче")))
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.goto(f"/jobs/{job['id']}?lang={language}")
+    page.locator("#cards .topic-card").first.wait_for()
+    heading = page.locator(".cards-head h3").bounding_box()
+    words = page.locator(".cards-head + .hint").bounding_box()
+    assert heading is not None
+    assert words is not None
+    assert words["y"] - heading["y"] - heading["height"] < 16
+    card, pane = page.locator(".topic-card").first.bounding_box(), page.locator("#cards").bounding_box()
+    assert card is not None
+    assert pane is not None
+    assert card["width"] <= pane["width"]
+    page.locator("#threshold-sport").fill("0.8")
+    name = "Вернуть пороги модели" if language == "ru" else "Reset to the thresholds of the model"
+    page.get_by_role("button", name=name).click()
+    expect(page.locator("#reset-thresholds")).to_be_hidden()
+    watch.assert_clean()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
@@ -78,7 +79,7 @@ def test_a_history_that_cannot_be_read_now_comes_when_the_database_does(
     page.goto("/history")
     expect(page.locator(".notice-title")).to_have_text("Сервис временно недоступен")
     expect(page.locator(".notice")).to_contain_text("Всё принятое сохранено.")
-    expect(page.locator(".notice [lang=en]")).to_have_text("The database cannot be reached.")
+    expect(page.locator(".notice details [lang=en]")).to_have_text("The database cannot be reached.")
     page.unroute(f"**{V1}/classifications?**")
     with page.expect_response("**/readyz"):  # Asked twice at least: as long as the database is away the page waits.
         pass
@@ -139,6 +140,72 @@ def test_what_a_key_may_not_do_is_said_with_what_to_do_about_it(service: Service
         expect(page.locator("#preview-notice")).not_to_contain_text("Пробуем связаться")
         page.unroute_all()
     watch.assert_clean(401, 403, 429)
+
+
+def test_what_was_refused_is_offered_again_only_where_that_can_help(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    retry = page.locator("#notice").get_by_role("button", name="Повторить")
+    asking: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("classifications?**", lambda: page.goto("/history")),
+        ("jobs", lambda: page.get_by_role("button", name="Отправить").click()),
+    )
+    for address, ask in asking:
+        for status in (400, 401, 403, 409, 413, 415, 422, 429, 500, 503):
+            choose(page, csv("пост"))
+            expect(page.locator("#preview-rows tbody tr")).to_have_count(1)
+            page.route(f"**{V1}/{address}", answering(status, {"code": "no", "detail": "Why."}))
+            page.route("**/readyz", lambda route: route.abort())  # Or it would be tried again without anybody.
+            ask()
+            expect(page.locator("#notice .notice-title")).to_be_visible()
+            expect(retry).to_have_count(1 if status in {429, 500, 503} else 0)
+            page.unroute_all()
+    page.route(f"**{V1}/jobs", lambda route: route.abort())
+    choose(page, csv("пост"))
+    page.get_by_role("button", name="Отправить").click()
+    expect(retry).to_be_visible()
+    page.unroute_all()
+    retry.click()
+    page.wait_for_url("**/jobs/*")
+    watch.complaints = [text for text in watch.complaints if "ERR_FAILED" not in text]
+    watch.assert_clean(400, 401, 403, 409, 413, 415, 422, 429, 500, 503)
+
+
+def test_the_sentence_of_the_server_is_folded_where_the_page_says_it_in_its_own_words(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    notice, folded = page.locator("#notice .notice"), page.locator("#notice details")
+    known = (
+        (403, {"code": "admins_only", "detail": "This is for administrators."}, "Попросите доступ"),
+        (409, {"code": "conflict", "detail": "The job is finished."}, "состояние изменилось"),
+        (413, {"code": "too_many_rows", "detail": "The file has 101 rows."}, "слишком много строк"),
+        (429, {"code": "too_many_waiting_rows", "detail": "7 rows wait."}, "Ваших строк ждёт"),
+        (500, {"code": "internal_error", "detail": "It was logged."}, "записана в журнал"),
+    )
+    unknown = (
+        (409, {"code": "what_is_this", "detail": "A thing happened."}),
+        (422, {"code": "invalid_input", "detail": "A thing.", "errors": [{"code": "what", "message": "A thing."}]}),
+    )
+    for status, problem, words in known:
+        page.route(f"**{V1}/classifications?**", answering(status, problem))
+        page.goto("/history")
+        expect(notice).to_contain_text(words)
+        expect(notice.get_by_text(str(problem["detail"]))).to_be_hidden()
+        folded.get_by_text("Ответ сервера на английском").click()
+        expect(folded.locator("[lang=en]")).to_have_text(str(problem["detail"]))
+        expect(folded.locator("[lang=en]")).to_be_visible()
+        page.goto("/history?lang=en")
+        expect(notice.get_by_text(str(problem["detail"]))).to_be_visible()
+        expect(folded).to_have_count(0)
+        page.goto("/history?lang=ru")
+        page.unroute_all()
+    for status, problem in unknown:
+        page.route(f"**{V1}/classifications?**", answering(status, problem))
+        page.goto("/history")
+        expect(notice).to_contain_text(f"Ответ сервера: {problem['detail']}")
+        expect(folded).to_have_count(0)
+        page.unroute_all()
+    watch.assert_clean(403, 409, 413, 422, 429, 500)
 
 
 def test_a_hidden_page_asks_rarely_and_at_once_when_it_is_looked_at(service: Service, page: Page, watch: Watch) -> None:

@@ -216,6 +216,8 @@ class Walk:
         page.locator("#preview-notice .alert-warning").wait_for()
         self._look("files-which-column")
         self.choose(b"\x00\x01\x02\x03", "не таблица.csv")
+        page.locator("#preview-notice .alert-danger").wait_for()
+        self._look("files-chosen-refused")
         page.locator("#send").click()
         page.locator("#notice .alert-danger").wait_for()
         self._look("files-refused")

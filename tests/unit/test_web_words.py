@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from api.files.errors import FileCode
+from jobs.states import RowError
 from ml.card import LIMITS
 from web.words import DEFAULT_LANGUAGE, LANGUAGES, browser_words, choose_language, server_word
 from web.words_en import ENGLISH
@@ -110,6 +112,16 @@ def test_the_browser_gets_what_the_server_does_not_say() -> None:
 )
 def test_the_address_decides_before_the_cookie(asked: str | None, remembered: str | None, language: str) -> None:
     assert choose_language(asked, remembered) == language
+
+
+# Of options that the page offers to choose from, and of requests that it does not send.
+NOT_ON_THE_PAGE = {"unsupported_media_type", "unknown_sheet", "unknown_encoding", "bad_delimiter", "unknown_field"}
+
+
+@pytest.mark.parametrize("words", [RUSSIAN, ENGLISH], ids=["ru", "en"])
+def test_the_page_has_words_of_its_own_for_every_reason_to_refuse_a_file_or_a_row(words: Mapping[str, object]) -> None:
+    assert {code for code in FileCode if f"file.{code}" not in words} == NOT_ON_THE_PAGE
+    assert {code for code in RowError if f"row.{code}" not in words} == set()
 
 
 def test_sentences_of_cards_are_said_in_russian() -> None:

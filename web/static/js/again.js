@@ -3,15 +3,13 @@
 import { ApiError, NetworkError, readiness } from "./api.js";
 import { button } from "./dom.js";
 import { poll } from "./poll.js";
-import { problemNotice } from "./problems.js";
+import { mayBeRepeated, problemNotice } from "./problems.js";
 import { t } from "./words.js";
 
 const FIRST_MS = 1000;
 const SLOWEST_MS = 30_000;
 
 const mayPass = (error) => error instanceof NetworkError || (error instanceof ApiError && [502, 503, 504].includes(error.status));
-// The same would be answered to the same: something else has to be sent.
-const isFinal = (error) => error instanceof ApiError && [400, 404, 413, 415, 422].includes(error.status);
 
 /**
  * show(error, act) puts the notice into `place` and calls `act` once the server and its database answer; each failure
@@ -46,7 +44,13 @@ export function makeAgain(place) {
     stop,
     show(error, act, press = act) {
       stop();
-      const actions = isFinal(error) ? [] : [button(t("retry"), press)];
+      // The button goes with the notice: whoever pressed it by keyboard goes on from the same place.
+      const repeat = () => {
+        place.tabIndex = -1;
+        place.focus({ preventScroll: true });
+        press();
+      };
+      const actions = mayBeRepeated(error) ? [button(t("retry"), repeat)] : [];
       place.replaceChildren(problemNotice(error, actions, mayPass(error) ? [t("error.again")] : []));
       if (mayPass(error)) {
         failures = performance.now() - failedAt < 2 * SLOWEST_MS ? failures + 1 : 0;

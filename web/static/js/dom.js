@@ -56,7 +56,7 @@ export function notice(kind, title, lines = [], actions = []) {
       "div",
       { class: "notice-body" },
       el("p", { class: "notice-title" }, title),
-      lines.map((line) => el("p", {}, line)),
+      lines.map((line) => (line instanceof HTMLDetailsElement ? line : el("p", {}, line))),
       actions.length > 0 && el("div", { class: "notice-actions" }, actions),
     ),
   );

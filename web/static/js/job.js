@@ -55,8 +55,12 @@ function showJob(job) {
   byId("bar").classList.toggle("active", job.status === "running");
   byId("progress-words").textContent = progressLine(job);
   showNumbers(job);
+  if (isOver(job) && document.activeElement === byId("cancel")) {
+    byId("delete").focus({ preventScroll: true });
+  }
   byId("cancel").hidden = isOver(job);
-  byId("cancel").disabled = job.status === "cancelling";
+  // Not disabled: it would lose the focus of whoever has pressed it.
+  byId("cancel").setAttribute("aria-disabled", String(job.status === "cancelling"));
   setTitle(titleOf(job));
   rows.follow(job, before);
   summary.follow(job, before);
@@ -152,12 +156,15 @@ function showTrouble(error, { hopeless }) {
 }
 
 async function cancel() {
-  byId("cancel").disabled = true;
+  if (byId("cancel").getAttribute("aria-disabled") === "true") {
+    return;
+  }
+  byId("cancel").setAttribute("aria-disabled", "true");
   try {
     await request(`${address}/cancel`, { method: "POST" });
     watching.now();
   } catch (error) {
-    byId("cancel").disabled = false;
+    byId("cancel").setAttribute("aria-disabled", "false");
     byId("notice").replaceChildren(problemNotice(error));
   }
 }

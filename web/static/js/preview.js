@@ -4,7 +4,7 @@ import { ApiError, api, request } from "./api.js";
 import { button, byId, el, icon, notice } from "./dom.js";
 import { bytes, excerpt } from "./format.js";
 import { headOf } from "./head.js";
-import { problemNotice, rowProblem } from "./problems.js";
+import { mayBeRepeated, problemNotice, rowProblem } from "./problems.js";
 import { t, tOr } from "./words.js";
 
 const TEXTS = ["doc_text", "image2text", "speech2text"];
@@ -58,6 +58,12 @@ export function makePreview(chooseOther) {
     }
   }
 
+  /** The button that was pressed goes away, and what is done next is to send the file. */
+  function askByHand(how) {
+    byId("send").focus();
+    ask(how);
+  }
+
   function form(sent) {
     const body = new FormData();
     for (const [name, value] of Object.entries(options())) {
@@ -85,7 +91,7 @@ export function makePreview(chooseOther) {
   }
 
   function offerWhole(words) {
-    const send = button(t("preview.send_whole", { size: bytes(file.size) }), () => ask({ whole: true }));
+    const send = button(t("preview.send_whole", { size: bytes(file.size) }), () => askByHand({ whole: true }));
     byId("preview").hidden = true;
     byId("preview-notice").replaceChildren(notice("info", t(words), [t("preview.whole_words")], [send]));
   }
@@ -107,8 +113,8 @@ export function makePreview(chooseOther) {
 
   /** Buttons, and words below what is wrong: to send the same again helps only where the file is not what is wrong. */
   function whatHelps(error, other) {
-    if (!(error instanceof ApiError) || error.status === 429 || error.status >= 500) {
-      return [[button(t("retry"), () => ask())]];
+    if (mayBeRepeated(error)) {
+      return [[button(t("retry"), () => askByHand())]];
     }
     const ofFile = [413, 415, 422].includes(error.status);
     return ofFile ? [[button(t("preview.choose_other"), chooseOther)], [t(other ? "preview.read_otherwise" : "preview.mend")]] : [];

@@ -2,42 +2,61 @@
 
 import { ApiError, NetworkError } from "./api.js";
 import { el, notice, sentence } from "./dom.js";
+import { isSignedIn } from "./sign_in.js";
 import { t, tOr } from "./words.js";
 
 // What the page says of these leaves nothing to add.
 const SAYS_ALL = new Set([401]);
+// Of these the page says what to do, whatever exactly it was; what the server says to that is for whoever runs it.
+const SAYS_ENOUGH = new Set([403, 404, 408, 429, 500, 503]);
 const ROW_SAYS_ALL = new Set(["empty_text", "worker_lost"]);
 
-/** {title, lines} for anything that `request` or an upload throws. */
+/** Whether the same, sent once more by hand, may be answered otherwise; whose session has ended is then asked for the key. */
+export function mayBeRepeated(error) {
+  if (!(error instanceof ApiError)) {
+    return true;
+  }
+  return error.status >= 500 || [408, 429].includes(error.status) || (error.status === 401 && isSignedIn());
+}
+
+/** {title, lines, aside} for anything that `request` or an upload throws; `aside` is what the server adds to that, if anything. */
 export function describe(error) {
   if (error instanceof NetworkError) {
-    return { title: t("error.network"), lines: [t("error.network_words")] };
+    return { title: t("error.network"), lines: [t("error.network_words")], aside: "" };
   }
   if (!(error instanceof ApiError)) {
-    return { title: t("error.page"), lines: [String(error?.message ?? error)] };
+    return { title: t("error.page"), lines: [String(error?.message ?? error)], aside: "" };
   }
   const { status, problem } = error;
   const title = tOr(`error.${status}`, status >= 500 ? t("error.server") : t("error.refused"));
-  const known = (problem.errors ?? []).length === 0 && tOr(`file.${problem.code}`, "");
-  const detail = SAYS_ALL.has(status) ? "" : problem.detail;
-  const details = [tOr(`error.help_${status}`, ""), known, ...(problem.errors ?? []).map(describePart), detail];
-  const lines = [...new Set(details.filter(Boolean))].slice(0, 8);
+  const parts = (problem.errors ?? []).length > 0 ? problem.errors : [problem];
+  const saysEnough = SAYS_ENOUGH.has(status) || parts.every(({ code }) => ownWords(code));
+  const detail = SAYS_ALL.has(status) ? "" : (problem.detail ?? "");
+  const found = [tOr(`error.help_${status}`, ""), ...parts.map((part) => ownWords(part.code) || part.message), saysEnough ? "" : detail];
+  const lines = [...new Set(found.filter(Boolean))].slice(0, 8);
   if (error.retryAfter !== null && status === 429) {
     lines.push(t("error.retry_after", { n: Math.ceil(error.retryAfter) }));
   }
-  return { title, lines: lines.length > 0 ? lines : [t("error.no_detail", { status: String(status) })] };
+  const some = lines.length > 0 ? lines : [t("error.no_detail", { status: String(status) })];
+  return { title, lines: some, aside: saysEnough && !lines.includes(detail) ? detail : "" };
 }
 
 /** The same as a box with buttons; `more` are lines of the caller's own. */
 export function problemNotice(error, actions = [], more = []) {
-  const { title, lines } = describe(error);
-  return notice("danger", title, [...lines.map(whoSays), ...more], actions);
+  const { title, lines, aside } = describe(error);
+  return notice("danger", title, [...lines.map(whoSays), ...(aside ? [folded(aside)] : []), ...more], actions);
 }
 
 /** A sentence of the server in its own language is said to be one: it stands among those of the page. */
 function whoSays(line) {
   const said = sentence(line);
   return said instanceof Node ? el("span", { class: "server-says" }, t("error.server_says"), " ", said) : said;
+}
+
+/** The page has said it in its own words: in the other language it is there for those who want it. */
+function folded(line) {
+  const said = sentence(line);
+  return said instanceof Node ? el("details", { class: "server-says" }, el("summary", {}, t("error.server_words")), said) : said;
 }
 
 /** Why a text or a row has no topics: the page's own words for the codes it knows, and what the API says. */
@@ -50,7 +69,7 @@ export function rowDetail(error) {
   return error.message && error.message !== rowProblem(error) && !ROW_SAYS_ALL.has(error.code) ? sentence(error.message) : null;
 }
 
-/** What is wrong with a file is said in the page's words; the sentence of the server follows, which knows the place. */
-function describePart({ code, message }) {
-  return tOr(`file.${code}`, tOr(`row.${code}`, message));
+/** The page's own words for a code of a problem, or of a part of one; "" where it has none. */
+function ownWords(code) {
+  return tOr(`file.${code}`, tOr(`row.${code}`, tOr(`problem.${code}`, "")));
 }

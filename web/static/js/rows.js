@@ -84,6 +84,7 @@ export function makeRows(address, choice) {
       return;
     }
     shown = items;
+    keepHeight();
     const focused = focusIn(byId("table"));
     const cellOf = cells.of(items, names ?? new Map());
     byId("table").replaceChildren(items.length > 0 ? rowsTable(items, names ?? new Map(), { choice, cellOf }) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
@@ -91,8 +92,16 @@ export function makeRows(address, choice) {
     byId("pager-words").textContent = "";
     const single = at === 0 && pages.length === 1;
     byId("pager").hidden = single;
+    if (single && !choice.isFiltered()) {
+      byId("rows").style.minHeight = ""; // These are all rows: nothing longer stood here before.
+    }
+    const focusedPager = document.activeElement?.closest("#pager");
     byId("earlier").disabled = at === 0;
     byId("later").disabled = pages.length <= at + 1;
+    if (focusedPager) {
+      // At either end the button that led there cannot be pressed any more, and the other can.
+      (document.activeElement.disabled === false ? document.activeElement : byId(at === 0 ? "later" : "earlier")).focus({ preventScroll: true });
+    }
     if (items.length > 0) {
       const range = { from: items[0].row, to: items[items.length - 1].row };
       byId("pager-words").textContent = choice.order() ? t("rows.page", { n: at + 1 }) : t("rows.range", range);
@@ -100,6 +109,11 @@ export function makeRows(address, choice) {
     if (!quietly && at > 0) {
       byId("rows").scrollIntoView({ block: "start" });
     }
+  }
+
+  /** However few rows come next, what is below them does not come up to where somebody looks at their beginning. */
+  function keepHeight() {
+    byId("rows").style.minHeight = `${Math.min(byId("rows").getBoundingClientRect().height, window.innerHeight)}px`;
   }
 
   byId("earlier").addEventListener("click", () => at > 0 && load(at - 1));

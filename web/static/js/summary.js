@@ -167,7 +167,10 @@ export function makeSummary(address, choice, { onData, onSettled }) {
       load();
     }
   });
-  byId("reset-thresholds").addEventListener("click", () => choice.resetThresholds());
+  byId("reset-thresholds").addEventListener("click", () => {
+    choice.resetThresholds();
+    byId("cards").querySelector("input")?.focus({ preventScroll: true }); // The button is gone.
+  });
   byId("show-failed").addEventListener("click", () => pick({ status: "failed" }));
 
   return {

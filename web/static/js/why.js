@@ -6,7 +6,7 @@ import { explainWaiting } from "./follow.js";
 import { marked, saidOf } from "./marks.js";
 import { percent } from "./format.js";
 import { poll } from "./poll.js";
-import { problemNotice } from "./problems.js";
+import { mayBeRepeated, problemNotice } from "./problems.js";
 import { topicName } from "./topics.js";
 import { t, tOr } from "./words.js";
 
@@ -70,7 +70,7 @@ export function whyButton(resource, place, { onShown = () => {}, heading = "h3",
       resource.explanation_error = asked.error;
     } catch (error) {
       if (isWanted()) {
-        fail(troubleNotice(error, [button(t("retry"), show)]));
+        fail(troubleNotice(error, mayBeRepeated(error) ? [button(t("retry"), show)] : []));
       }
       return;
     } finally {
