@@ -54,6 +54,7 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.job.delete_no": "Keep",
     "page.job.options": "Options of the download",
     "page.job.only_chosen": "Only the rows chosen by the filter below",
+    "page.job.sheet_note": "An Excel sheet holds 1,048,575 rows: take CSV or Parquet, or only the rows chosen.",
     "page.job.own_thresholds": "With my thresholds, where they are moved",
     "page.job.bom": "CSV with a byte order mark, which Excel needs",
     "page.job.raw": "CSV with cells that look like formulas left as they are (not for Excel)",

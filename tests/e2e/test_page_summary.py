@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Watch, barriers, csv, send_file
 from tests.e2e.service import V1, Service
@@ -169,6 +169,33 @@ def test_rows_are_chosen_by_words_probability_and_topics(
     wait_until(lambda: texts_of(page) == above(0.5)[50:], what="the second page of the chosen rows")
     page.get_by_label("Реклама", exact=True).check()
     expect(page.locator("#table")).to_have_text("Таких строк нет.")
+    watch.assert_clean()
+
+
+def test_a_job_too_long_for_a_sheet_says_so_instead_of_offering_it(service: Service, page: Page, watch: Watch) -> None:
+    address = open_finished(service, page)
+
+    def longer(route: Route) -> None:
+        answer = route.fetch()
+        job = answer.json()
+        job["rows"]["total"] = 1_048_576
+        route.fulfill(response=answer, json=job)
+
+    page.route(f"**{address}", longer)
+    page.reload()
+    note = page.get_by_text("Лист Excel вмещает 1\xa0048\xa0575 строк")
+    expect(note).to_be_visible()
+    excel = page.locator("#downloads [data-format=xlsx]")
+    expect(excel).not_to_have_attribute("href", re.compile("."))
+    expect(page.get_by_role("link", name="CSV")).to_have_attribute("href", f"{address}/results.csv")
+
+    # What is chosen may fit: then the sheet is offered again.
+    page.get_by_text("Отобрать строки").click()
+    page.get_by_label("Слова в тексте").fill("НОМЕР 11")
+    page.get_by_text("Параметры скачивания").click()
+    page.get_by_label("Только отобранные строки").check()
+    expect(excel).to_have_attribute("href", re.compile(r"results\.xlsx\?"))
+    expect(note).to_be_hidden()
     watch.assert_clean()
 
 

@@ -27,7 +27,7 @@ const filters = makeFilters(choice);
 const rows = makeRows(address, choice);
 const heat = makeHeat(address, choice);
 const summary = makeSummary(address, choice, { onData: showSummary, onSettled: showRows });
-makeDownloads(address, choice);
+const downloads = makeDownloads(address, choice);
 
 let known = null; // The job as last heard of.
 let topics = [];
@@ -55,6 +55,7 @@ function showJob(job) {
   byId("bar").classList.toggle("active", job.status === "running");
   byId("progress-words").textContent = progressLine(job);
   showNumbers(job);
+  downloads.setRows(job.rows.total);
   if (isOver(job) && document.activeElement === byId("cancel")) {
     byId("delete").focus({ preventScroll: true });
   }
