@@ -142,7 +142,9 @@ def evaluate(
     probabilities = answers.probabilities
     crops = of_pieces(classifier, posts.posts)
     off_topic = held.counter_examples(chosen, none_file, none_categories)
-    strayed = _probabilities(classifier, off_topic) if off_topic else np.zeros((0, len(thresholds)), dtype=np.float32)
+    strayed = np.zeros((0, len(thresholds)), dtype=np.float32)
+    if off_topic:
+        strayed = predictions(classifier, off_topic).probabilities
     labels = posts.labels
     return Report(
         posts=len(posts.posts),
@@ -264,10 +266,6 @@ def _reliability(answers: Predictions, crops: Predictions, posts: data.Dataset) 
     pieces = crops.logits.reshape(PIECES, *posts.labels.shape)
     topics = [topic.id for topic in posts.topics]
     return reliable.cross_fitted(answers.logits, posts.labels, pieces, topics, CROSS_FIT_REPEATS, CROP_SEED)
-
-
-def _probabilities(classifier: Classifier, posts: Sequence[Post]) -> Floats:
-    return predictions(classifier, posts).probabilities
 
 
 def predictions(classifier: Classifier, posts: Sequence[Post]) -> Predictions:
