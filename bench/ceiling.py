@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from ml.artifact import ModelFolder
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
@@ -18,10 +19,14 @@ class Shape:
     layers: int
     hidden: int
     intermediate: int
+    merge_after: tuple[int, ...] = ()
 
     @staticmethod
-    def of(config: dict[str, Any]) -> "Shape":
-        return Shape(int(config["num_hidden_layers"]), int(config["hidden_size"]), int(config["intermediate_size"]))
+    def of(folder: ModelFolder) -> "Shape":
+        layers, hidden, wide = (
+            int(folder.config[name]) for name in ("num_hidden_layers", "hidden_size", "intermediate_size")
+        )
+        return Shape(layers, hidden, wide, folder.merge_after)
 
     @property
     def products(self) -> list[tuple[int, int]]:
@@ -32,7 +37,12 @@ class Shape:
     def operations(self, lengths: Sequence[int]) -> float:
         """Multiplications and additions of the encoder for texts of these lengths, padding not counted."""
         dense = 2 * sum(inputs * outputs for inputs, outputs in self.products)
-        return float(sum(self.layers * length * (dense + 4 * length * self.hidden) for length in lengths))
+        left, total = np.asarray(lengths, dtype=np.float64), 0.0
+        for layer in range(self.layers):
+            if layer in self.merge_after:
+                left = np.ceil(left / 2)
+            total += float((left * (dense + 4 * left * self.hidden)).sum())
+        return total
 
 
 def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, float]:

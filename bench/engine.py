@@ -91,7 +91,7 @@ def measure(
             if any(part in arm for part in only):
                 arms[arm], padding[arm] = peer, share
         tokens = 1024 if device == "cpu" else 32_768
-        shape = Shape.of(folder.config)
+        shape = Shape.of(folder)
         top = ceilings(shape, device, threads, tokens)
         seconds, returned = interleaved(arms, rounds)
         thresholds = [topic.threshold for topic in folder.info.topics]

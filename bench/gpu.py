@@ -94,7 +94,7 @@ def alone(name: str, options: argparse.Namespace) -> dict[str, Any]:
         texts = eager.prepare(posts)
         arms[f"{CUDA_TOKENS} tokens, not compiled"] = lambda: eager.compute(texts)
         graphs["after the warm-up"] = counters["stats"]["unique_graphs"]
-        shape = Shape.of(folder.config)
+        shape = Shape.of(folder)
         top = ceilings(shape, "cuda", 0, CUDA_TOKENS)
         seconds, _ = interleaved(arms, options.rounds)
         graphs["at the end"] = counters["stats"]["unique_graphs"]

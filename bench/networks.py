@@ -39,6 +39,7 @@ def network(name: str, corpus: str) -> Iterator[artifact.ModelFolder]:
         settings["max_tokens"] = REAL_CUT if corpus == "real" else int(corpus)
         artifact.write_json(folder / artifact.SETTINGS, settings)
         if name == "rubert-base":
+            artifact.write_json(folder / artifact.SETTINGS, settings | {"merge_after": []})
             _enlarge(folder, len(settings["topics"]))
         artifact.write_manifest(folder)
         yield artifact.read(folder)

@@ -4,9 +4,9 @@
 
 LitServe, mosec and infinity come from PyPI into an environment of their own, made on first use in the folder for
 temporary files, so that nothing here changes its version. Each serves the float32 network in the way its documentation
-shows, with batches of 32; 64 requests with one text each are in flight. infinity embeds and has no head: it does a
-little less. Ours is `rubrika up` as it comes: the posts are uploaded as a file, and the time ends when its last row is
-recorded. A peer that cannot be installed or does not start is named with the reason.
+shows, with batches of 32; 64 requests with one text each are in flight. infinity embeds: it has no head to compute, and
+cannot merge tokens. Ours is `rubrika up` as it comes: the posts are uploaded as a file, and the time ends when its last
+row is recorded. A peer that cannot be installed or does not start is named with the reason.
 """
 
 import argparse

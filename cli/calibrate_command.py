@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cli.model_commands import FOLDER, categories, with_measuring_options, with_none_options
+from cli.model_commands import FOLDER, read_none, with_measuring_options, with_none_option
 
 
 @click.command()
@@ -14,15 +14,14 @@ from cli.model_commands import FOLDER, categories, with_measuring_options, with_
 @click.option("-o", "--out", type=FOLDER, required=True, help="Model folder to write.")
 @click.option("--version", required=True, help="Version of the new model.")
 @with_measuring_options
-@with_none_options
+@with_none_option
 def calibrate(
     model_dir: Path,
     data_dir: Path,
     out: Path,
     version: str,
     split: str,
-    none_file: Path | None,
-    none_categories: str,
+    none_files: tuple[str, ...],
     **load: Any,
 ) -> None:
     """Calibrate MODEL_DIR anew on DATA_DIR, a folder of CSV files, one per topic, and write it to OUT.
@@ -42,8 +41,7 @@ def calibrate(
             out,
             version,
             split=split,
-            none_file=none_file,
-            none_categories=categories(none_categories),
+            none=read_none(none_files),
             threads=int(load["threads"]),
         )
     except MlError as error:

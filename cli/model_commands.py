@@ -6,16 +6,33 @@ Everything heavy is imported inside the functions, so that `rubrika --help` stay
 import dataclasses
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ml.counter_examples import CounterExamples
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 ARITHMETICS = ("auto", "float", "float32", "bfloat16", "int8", "int8-static")
 
 TRAINING_PACKAGES = ("torch", "transformers", "sklearn")
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them, as a tuple."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers; in YAML they may stand in brackets."""
+        try:
+            return tuple(int(part) for part in str(value).strip("[]() ").split(",") if part.strip())
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers such as 4,8.", param, ctx)
 
 
 def require_training(*more: str) -> None:
@@ -26,17 +43,6 @@ def require_training(*more: str) -> None:
             f"Training needs {', '.join(missing)}: install what is missing by `make train-deps` "
             "or `pip install -e '.[train]'`."
         )
-
-
-def categories(text: str) -> tuple[str, ...]:
-    """Return the names in a list with commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-_none_options = (
-    click.option("--none", "none_file", type=FILE, help="CSV or TSV with a column `text`: texts on no topic."),
-    click.option("--none-categories", default="", help="Of these, only rows whose `category` is in this list."),
-)
 
 
 _measuring_options = (
@@ -55,11 +61,21 @@ _measuring_options = (
 )
 
 
-def with_none_options(command: Any) -> Any:
-    """Add the options for counter-examples to a command."""
-    for option in reversed(_none_options):
-        command = option(command)
-    return command
+with_none_option = click.option(
+    "--none",
+    "none_files",
+    multiple=True,
+    metavar="FILE[=CATEGORIES]",
+    help="CSV or TSV with a column `text`: texts on no topic; all of them, or those whose `category` is in the list "
+    "with commas. May be given again.",
+)
+
+
+def read_none(files: Sequence[str]) -> "CounterExamples":
+    """Return what the values of `--none` name; raises `DataError`."""
+    from ml import counter_examples
+
+    return counter_examples.read([counter_examples.Source.parse(one) for one in files])
 
 
 def with_measuring_options(command: Any) -> Any:
@@ -88,7 +104,7 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
         )
     # A value is read as it would be on the command line, so that YAML's own idea of its type does not matter.
     context.default_map = {
-        str(known[name].name): [str(one) for one in value] if isinstance(value, list) else str(value)
+        str(known[name].name): list(map(str, value)) if known[name].multiple and isinstance(value, list) else str(value)
         for name, value in content.items()
     }
 
@@ -144,6 +160,12 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
 @click.option("--clean", default="", help="Steps of cleaning, e.g. links,emoji; docs/training.md lists them.")
 @click.option("--fields", type=click.Choice(["marked", "plain"]), default="marked", help="How fields become one text.")
 @click.option("--pooling", type=click.Choice(["mean", "cls", "pooler"]), default="mean", show_default=True)
+@click.option(
+    "--merge-after",
+    type=Numbers(),
+    help="Make one of each two neighbouring tokens after so many layers, e.g. 4,8: what follows each is half the "
+    "work. Empty: nowhere.  [default: as the base does]",
+)
 @click.option("--max-tokens", type=click.IntRange(8), default=256, show_default=True, help="Longest input.")
 @click.option("--epochs", type=click.IntRange(0), default=4, show_default=True, help="0: the network stays as it is.")
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True)
@@ -175,12 +197,11 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: torch's own choice.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@with_none_options
+@with_none_option
 def train(
     data_dir: Path,
     out: Path | None,
-    none_file: Path | None,
-    none_categories: str,
+    none_files: tuple[str, ...],
     folds: int | None,
     oof: Path | None,
     folds_of: str,
@@ -199,12 +220,13 @@ def train(
     if run_folder is not None and folds:
         raise click.UsageError("--run goes with one network; a cross-validation keeps its folds beside --oof.")
     require_training()
-    from ml import crossval, teachers
+    from ml import crossval, start, teachers
     from ml.errors import MlError
-    from ml.train import TrainOptions, read_none
+    from ml.train import TrainOptions
     from ml.train import train as run
 
     try:
+        none = read_none(none_files)
         parsed = tuple(map(teachers.Teacher.parse, taught_by)) or teachers.DEFAULT
         if oof is not None and folds is not None:
             if any(one.source not in teachers.BUILT_IN for one in parsed):
@@ -213,13 +235,12 @@ def train(
                     "fold that is asked about. The built-in teachers, tfidf and frozen, are made anew for each fold."
                 )
             chosen = TrainOptions(**options)
-            none = read_none(none_file, categories(none_categories), chosen)
             crossval.cross_validate(
                 data_dir,
                 oof,
                 chosen,
                 folds,
-                none[0] + none[1] if folds_of == "all" else none[0],
+                none.posts if folds_of == "all" else start.split_none(none, chosen)[0],
                 whole_data=folds_of == "all",
                 say=click.echo,
                 taught_by=parsed,
@@ -229,8 +250,7 @@ def train(
                 data_dir,
                 out,
                 TrainOptions(**{**options, "name": options["name"] or out.resolve().name}),
-                none_file,
-                categories(none_categories),
+                none,
                 say=click.echo,
                 taught_by=parsed,
                 run_folder=run_folder,
@@ -248,7 +268,7 @@ def train(
     "--into-card", is_flag=True, help="Let the model's card tell its reliability, for the page: for older models."
 )
 @with_measuring_options
-@with_none_options
+@with_none_option
 def evaluate(
     model_dir: Path,
     data_dir: Path,
@@ -256,8 +276,7 @@ def evaluate(
     json_file: Path | None,
     html_file: Path | None,
     into_card: bool,
-    none_file: Path | None,
-    none_categories: str,
+    none_files: tuple[str, ...],
     **load: Any,
 ) -> None:
     """Measure MODEL_DIR on DATA_DIR, a folder of CSV files, one per topic."""
@@ -274,8 +293,7 @@ def evaluate(
             model_dir,
             data_dir,
             split=split,
-            none_file=none_file,
-            none_categories=categories(none_categories),
+            none=read_none(none_files),
         )
         click.echo(table(found))
         if html_file is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from cli.model_commands import FILE, FOLDER, categories, require_training, train, with_none_options
+from cli.model_commands import FILE, FOLDER, read_none, require_training, train, with_none_option
 from jobs.errors import RubrikaError
 
 BEST = "best.yaml"
@@ -62,14 +62,13 @@ def _range(option: str, span: object, file: Path) -> Any:
 @click.option("--seed", type=int, help="Of the split, the trials and the search; default: as in the file, or 1.")
 @click.option("--threads", type=click.IntRange(0), help="CPU threads; default: torch's own choice.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Default: CUDA where it is.")
-@with_none_options
+@with_none_option
 def tune(
     data_dir: Path,
     ranges: Path,
     out: Path,
     trials: int,
-    none_file: Path | None,
-    none_categories: str,
+    none_files: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Search for the options with which a network learns the posts of DATA_DIR best, and write them to best.yaml.
@@ -79,9 +78,9 @@ def tune(
     require_training("optuna", "yaml")
     import yaml
 
-    from ml import teachers
+    from ml import start, teachers
     from ml.errors import MlError
-    from ml.train import TrainOptions, read_none
+    from ml.train import TrainOptions
     from ml.tuning import tune as run
 
     content = _read(ranges)
@@ -93,7 +92,7 @@ def tune(
         raise RubrikaError(f"Name the encoder to start from, by --base or by `base:` in {ranges}.")
     try:
         options = TrainOptions(**{name.replace("-", "_"): value for name, value in fixed.items()})
-        none, _ = read_none(none_file, categories(none_categories), options)
+        none, _ = start.split_none(read_none(none_files), options)
         found = run(
             data_dir,
             out,

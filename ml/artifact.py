@@ -43,9 +43,10 @@ README = "README.md"
 MANIFEST = "MANIFEST"
 REQUIRED = (WEIGHTS, CONFIG, TOKENIZER, SETTINGS, CARD)
 
-FORMAT = 3
-# Folders of format 1 have all weights in float16; those before 3 calibrate each topic by itself.
-READABLE = (1, 2, FORMAT)
+FORMAT = 4
+# Folders of format 1 have all weights in float16; those before 3 calibrate each topic by itself; those before 4 have a
+# state for each token in all layers.
+READABLE = (1, 2, 3, FORMAT)
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class ModelFolder:
     cleaning: Cleaning = NO_CLEANING
     fields: Fields = "marked"
     ranges: Ranges | None = None
+    merge_after: tuple[int, ...] = ()
 
     @property
     def weights(self) -> Path:
@@ -144,6 +146,7 @@ def read(path: Path) -> ModelFolder:
             cleaning=Cleaning.of(settings.get("cleaning", ())),
             fields=fields_named(settings.get("fields", "marked")),
             ranges=_ranges(path) if RANGES in digests else None,
+            merge_after=tuple(int(one) for one in settings.get("merge_after", ())),
         )
     except (KeyError, TypeError, ValueError, DataError) as error:
         raise ModelError(f"{path / SETTINGS} is damaged: {error!r}.") from error

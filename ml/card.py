@@ -110,6 +110,7 @@ def settings(run: Run) -> dict[str, Any]:
             for topic, numbers in zip(run.topics, calibrated(run.calibration), strict=True)
         ],
         "pooling": run.options.pooling,
+        "merge_after": list(run.options.merge_after or ()),
         "max_tokens": run.max_tokens,
         "prefix": run.options.prefix,
         "cleaning": list(Cleaning.parse(run.options.clean).names),
@@ -301,6 +302,10 @@ def _training(options: dict[str, Any], max_tokens: int) -> list[str]:
         f"{options['lr']:g}, seed {options['seed']}; {options['crop_share']:g} crops of 2 to 30 words of each text in "
         f"an epoch; a layer learns {options['layer_decay']:g} times as fast as the one above.",
     ]
+    if options.get("merge_after"):
+        after = " and ".join(map(str, options["merge_after"]))
+        word = "layer" if len(options["merge_after"]) == 1 else "layers"
+        lines.append(f"After {word} {after} each two neighbouring tokens become one.")
     if not options["epochs"]:
         lines[1] = f"The network was left as it was; at most {max_tokens} tokens."
     if options["ngram_share"]:

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,31 +119,6 @@ def read_folder(folder: Path) -> Dataset:
     return Dataset(topics, distinct, matrix, tuple(group_key(post) for post in distinct))
 
 
-def read_none(file: Path, categories: Iterable[str] = ()) -> tuple[Post, ...]:
-    """Read counter-examples, texts that belong to no topic: a CSV or TSV file with a column `text` (or `doc_text`).
-
-    Args:
-        file: the file; the separator is a tab where its name ends in `.tsv`.
-        categories: keep only rows whose column `category` is one of these; none given: all rows.
-
-    Raises:
-        DataError: the file or a column is missing, or no row is left.
-    """
-    wanted = set(categories)
-    rows = _rows(file, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-    columns = rows[0].keys() if rows else ()
-    text_column = next((name for name in ("text", "doc_text") if name in columns), None)
-    if text_column is None or (wanted and "category" not in columns):
-        missing = "text" if text_column is None else "category"
-        raise DataError(f"{file} has no column `{missing}`.")
-    kept = [row for row in rows if not wanted or row["category"] in wanted]
-    posts = dict.fromkeys(Post(doc_text=row[text_column]) for row in kept)
-    found = tuple(post for post in posts if not is_empty(post))
-    if not found:
-        raise DataError(f"{file} has no row left after choosing the categories {', '.join(sorted(wanted)) or 'all'}.")
-    return found
-
-
 def split(data: Dataset, share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the indices of the training and of the validation posts, each sorted.
 
@@ -191,7 +166,7 @@ def _topics(folder: Path, stems: list[str]) -> tuple[TopicName, ...]:
 
 
 def _read_csv(file: Path) -> list[Post]:
-    rows = _rows(file, delimiter=",")
+    rows = table_rows(file, delimiter=",")
     if rows and "doc_text" not in rows[0]:
         raise DataError(f"{file} has no column `doc_text`; its columns are {', '.join(rows[0])}.")
     posts = [Post(*(row.get(field) or "" for field in FIELDS)) for row in rows]
@@ -201,7 +176,12 @@ def _read_csv(file: Path) -> list[Post]:
     return posts
 
 
-def _rows(file: Path, delimiter: str) -> list[dict[str, str]]:
+def table_rows(file: Path, delimiter: str) -> list[dict[str, str]]:
+    """Return the rows of a table with a header, in UTF-8.
+
+    Raises:
+        DataError: there is no such file, or it is no such table.
+    """
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             return list(csv.DictReader(stream, delimiter=delimiter))

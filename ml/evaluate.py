@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ml import calibrate, data, held, metrics, reliable
 from ml.classifier import Classifier, Predictions
+from ml.counter_examples import CounterExamples
 from ml.crops import PIECES, pieces
 from ml.errors import DataError
 from ml.posts import Post, compose
@@ -127,8 +128,7 @@ def evaluate(
     data_folder: Path,
     *,
     split: str = "auto",
-    none_file: Path | None = None,
-    none_categories: Sequence[str] = (),
+    none: CounterExamples | None = None,
 ) -> Report:
     """Measure `classifier`, loaded from the model folder `folder`, on the CSV files of `data_folder`.
 
@@ -141,7 +141,7 @@ def evaluate(
     answers = predictions(classifier, posts.posts)
     probabilities = answers.probabilities
     crops = of_pieces(classifier, posts.posts)
-    off_topic = held.counter_examples(chosen, none_file, none_categories)
+    off_topic = held.counter_examples(chosen, none)
     strayed = np.zeros((0, len(thresholds)), dtype=np.float32)
     if off_topic:
         strayed = predictions(classifier, off_topic).probabilities

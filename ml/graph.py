@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ OPSET = 17
 IR_VERSION = 9
 
 # Part of the name of cached graphs: raise it whenever the graph below changes.
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 
 # Added to the attention scores of padding; far below any score and still finite in bfloat16.
 MASKED = -1e4
@@ -79,7 +79,7 @@ def _bert(folder: ModelFolder, weights: Weights, watched: bool = False) -> "_Ber
             "measures them, or choose another arithmetic (RUBRIKA_ARITHMETIC=auto)."
         )
     values = weights_file.read(folder.weights)
-    return _Bert(config, values, len(folder.info.topics), folder.pooling, weights, fixed, watched)
+    return _Bert(config, values, len(folder.info.topics), folder.pooling, folder.merge_after, weights, fixed, watched)
 
 
 def cached(folder: ModelFolder, cache_dir: Path, weights: Weights = "float16") -> Path:
@@ -91,7 +91,8 @@ def cached(folder: ModelFolder, cache_dir: Path, weights: Weights = "float16") -
     if weights == "int8-static" and folder.ranges is not None:
         told = json.dumps(folder.ranges.content()["inputs"], sort_keys=True)
         form += f"-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
-    path = cache_dir / f"{folder.weights_sha256[:24]}-{folder.pooling}-{form}-{GRAPH_VERSION}.onnx"
+    shape = "-".join([folder.pooling, *map(str, folder.merge_after)])
+    path = cache_dir / f"{folder.weights_sha256[:24]}-{shape}-{form}-{GRAPH_VERSION}.onnx"
     if not path.exists():
         write(folder, path, weights)
     return path
@@ -120,6 +121,7 @@ class _Bert:
         values: Mapping[str, Array],
         topics: int,
         pooling: str,
+        merge_after: Sequence[int],
         weights: Weights,
         fixed: Ranges | None = None,
         watched: bool = False,
@@ -131,6 +133,7 @@ class _Bert:
         self._watched: list[str] | None = [] if watched else None
         self._topics = topics
         self._pooling = pooling
+        self._merge_after = merge_after
         self._hidden = int(config["hidden_size"])
         self._heads = int(config["num_attention_heads"])
         self._epsilon = float(config.get("layer_norm_eps", 1e-12))
@@ -140,10 +143,13 @@ class _Bert:
     def build(self) -> onnx.ModelProto:
         states = self._embeddings()
         mask = self._node("Cast", "attention_mask", to=TensorProto.FLOAT)
-        penalty = self._attention_penalty(mask)
+        penalty, counts = self._attention_penalty(mask), mask
         for layer in range(int(self._config["num_hidden_layers"])):
+            if layer in self._merge_after:
+                states, counts = self._merge(states, counts)
+                penalty = self._attention_penalty(self._node("Min", counts, self._float("float_one", 1.0)))
             states = self._layer(f"encoder.encoder.layer.{layer}", states, penalty)
-        pooled = self._pool(states, mask)
+        pooled = self._pool(states, counts)
         if "ngrams.table" in self._values:
             deep = self._linear("head", pooled, self._hidden, self._topics, weights="float16")
             self._node("Add", deep, self._ngrams(mask), output="logits")
@@ -177,6 +183,21 @@ class _Bert:
         kept = self._node("Unsqueeze", mask, self._ints("axes_1_2", [1, 2]))
         inverse = self._node("Sub", self._float("float_one", 1.0), kept)
         return self._node("Mul", inverse, self._float("masked", MASKED))
+
+    def _merge(self, states: str, counts: str) -> tuple[str, str]:
+        """Make one of each two neighbouring tokens, as `ml.network.merge_pairs`."""
+        length = self._node("Gather", self._node("Shape", counts), self._ints("one", [1]), axis=0)
+        # An odd number leaves the last token alone.
+        odd, zero = self._node("Mod", length, self._ints("two", [2])), self._ints("zero", [0])
+        states = self._node("Pad", states, self._node("Concat", zero, zero, zero, zero, odd, zero, axis=0))
+        counts = self._node("Pad", counts, self._node("Concat", zero, zero, zero, odd, axis=0))
+        pairs = self._node("Reshape", states, self._ints("pairs", [0, -1, 2, self._hidden]))
+        weights = self._node("Reshape", counts, self._ints("weights", [0, -1, 2]))
+        axis = self._ints("axis_2", [2])
+        total = self._node("ReduceSum", weights, axis, keepdims=1)
+        shares = self._node("Div", weights, self._node("Max", total, self._float("float_one", 1.0)))
+        shared = self._node("Mul", pairs, self._node("Unsqueeze", shares, self._ints("axis_3", [3])))
+        return self._node("ReduceSum", shared, axis, keepdims=0), self._node("Squeeze", total, axis)
 
     def _layer(self, name: str, states: str, penalty: str) -> str:
         attended = self._attention(f"{name}.attention.self", states, penalty)

@@ -5,7 +5,6 @@ Posts that a model was trained on measure its memory. A model folder records whi
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from ml import artifact, data
 from ml.artifact import ModelInfo
 from ml.classifier import Classifier
+from ml.counter_examples import CounterExamples
 from ml.errors import DataError
 from ml.posts import Post
 
@@ -139,18 +139,14 @@ def _choose(
     )
 
 
-def counter_examples(chosen: Chosen, file: Path | None, categories: Sequence[str]) -> tuple[Post, ...]:
-    """Return texts on none of the topics; beside validation posts only such as were held back with them.
-
-    Raises:
-        DataError: as `data.read_none`.
-    """
-    if file is None:
+def counter_examples(chosen: Chosen, found: CounterExamples | None) -> tuple[Post, ...]:
+    """Return texts on none of the topics; beside validation posts only such as no training learns from."""
+    if found is None:
         return ()
-    found = data.read_none(file, categories)
-    unseen = tuple(post for post in found if chosen.held and data.text_key(post) in chosen.held.none)
+    kept = chosen.held.none if chosen.held else frozenset()
+    unseen = tuple(post for post in found.posts if post in found.held or data.text_key(post) in kept)
     if unseen and chosen.split == "validation":
         return unseen
     if unseen:
         chosen.warnings.append("Some of the counter-examples were trained on.")
-    return found
+    return found.posts

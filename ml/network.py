@@ -1,6 +1,6 @@
 """The network in torch: a BERT-like encoder, pooling, and one linear output per topic. For training and for GPUs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -15,6 +15,9 @@ Pooling = Literal["mean", "cls", "pooler"]
 POOLINGS: Sequence[Pooling] = get_args(Pooling)
 
 ENCODER_PREFIX = "encoder."
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
+"""BERT and its kin: embeddings, and layers that are alike."""
 
 
 def pooling_named(name: str) -> Pooling:
@@ -34,10 +37,20 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
             dense layer with tanh on top of it.
         topics: number of outputs.
         dropout: before the last layer, while training.
+        merge_after: after how many layers neighbouring tokens become one, two by two (`merge_pairs`): the layers that
+            follow have half as many to compute. Only BERT and its kin can do so.
+
+    Raises:
+        ModelError: the encoder lacks what is asked of it.
     """
 
-    def __init__(self, encoder: Any, pooling: Pooling, topics: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, encoder: Any, pooling: Pooling, topics: int, dropout: float = 0.1, merge_after: Sequence[int] = ()
+    ) -> None:
         super().__init__()
+        self.merge_after = tuple(merge_after)
+        if self.merge_after:
+            check_merging(encoder.config.to_dict(), self.merge_after)
         if pooling == "pooler":
             if getattr(encoder, "pooler", None) is None:
                 raise ModelError("This base has no pooler: choose --pooling mean or --pooling cls.")
@@ -53,8 +66,14 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return logits, float (batch, topics), for int64 arrays (batch, length)."""
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        pooled = self._pool(output, attention_mask).to(self.head.weight.dtype)
+        if self.merge_after:
+            states, counts = self._merging(input_ids, attention_mask)
+            pooler_output = self.encoder.pooler(states) if self.pooling == "pooler" else None
+        else:
+            output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+            states, counts = output.last_hidden_state, attention_mask
+            pooler_output = output.pooler_output if self.pooling == "pooler" else None
+        pooled = self._pool(states, counts, pooler_output).to(self.head.weight.dtype)
         logits = cast(Tensor, self.head(self.dropout(pooled)))
         return logits if self.ngrams is None else logits + self.ngrams(input_ids, attention_mask).to(logits.dtype)
 
@@ -80,14 +99,62 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
                 if weights.is_rounded(name, tuple(parameter.shape)):
                     parameter.copy_(torch.from_numpy(weights.rounded(parameter.detach().cpu().numpy())))
 
-    def _pool(self, output: Any, attention_mask: Tensor) -> Tensor:
-        if self.pooling == "pooler":
-            return cast(Tensor, output.pooler_output)
-        states: Tensor = output.last_hidden_state
+    def _merging(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last states, (batch, shorter, hidden), and how many tokens each stands for, (batch, shorter)."""
+        states: Tensor = self.encoder.embeddings(input_ids=input_ids)
+        counts = attention_mask
+        for number, layer in enumerate(self.encoder.encoder.layer):
+            if number in self.merge_after:
+                states, counts = merge_pairs(states, counts)
+            # As the kernels of torch want it: true where there is something to attend to.
+            states = layer(states, (counts > 0)[:, None, None, :])
+        return states, counts
+
+    def _pool(self, states: Tensor, counts: Tensor, pooler_output: Tensor | None) -> Tensor:
+        if pooler_output is not None:
+            return pooler_output
         if self.pooling == "cls":
             return states[:, 0]
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+        weights = counts.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
+
+
+def merge_pairs(states: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Make one of each two neighbouring tokens: their mean, in which each counts as often as it stands for tokens.
+
+    After some layers neighbours know nearly the same, and what is asked of the text needs no state for each token
+    (Funnel-Transformer: Dai et al. 2020, arXiv:2006.03236).
+
+    Args:
+        states: (batch, length, hidden).
+        counts: (batch, length), how many tokens each state stands for, 0 for padding.
+
+    Returns:
+        Both for half the length, rounded up.
+    """
+    if states.shape[1] % 2:
+        states, counts = nn.functional.pad(states, (0, 0, 0, 1)), nn.functional.pad(counts, (0, 1))
+    pairs, weights = states.unflatten(1, (-1, 2)), counts.unflatten(1, (-1, 2))
+    total = weights.sum(dim=2)
+    shares = weights / total.clamp(min=1).unsqueeze(2)
+    return (pairs * shares.unsqueeze(3).to(states.dtype)).sum(dim=2), total
+
+
+def check_merging(config: Mapping[str, Any], merge_after: Sequence[int]) -> None:
+    """Check that the encoder of this configuration can merge tokens after these layers.
+
+    Raises:
+        ModelError: it cannot, or there are no such layers.
+    """
+    layers = int(config.get("num_hidden_layers", 0))
+    if config.get("model_type") not in FAMILIES or config.get("_attn_implementation", "sdpa") != "sdpa":
+        raise ModelError(
+            f"Tokens are merged in encoders of the kinds {', '.join(FAMILIES)} alone: leave --merge-after."
+        )
+    if list(merge_after) != sorted(set(merge_after)) or not all(0 < one < layers for one in merge_after):
+        raise ModelError(
+            f"--merge-after {','.join(map(str, merge_after))} must name layers in rising order, from 1 to {layers - 1}."
+        )
 
 
 class NgramPart(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
@@ -120,7 +187,9 @@ class NgramPart(nn.Module):  # type: ignore[misc]  # torch is not followed by my
         return cast(Tensor, self.bias.float() + total[:, :-1] / norm)
 
 
-def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float) -> TopicNetwork:
+def from_base(
+    base: str, pooling: Pooling, topics: int, attention_dropout: float, merge_after: Sequence[int] = ()
+) -> TopicNetwork:
     """Load the pretrained encoder `base`, a folder or a hub name, and put an untrained head on it.
 
     Raises:
@@ -143,11 +212,15 @@ def from_base(base: str, pooling: Pooling, topics: int, attention_dropout: float
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"transformers cannot load {base!r} as an encoder: {reason}") from error
-    return TopicNetwork(encoder, pooling, topics)
+    return TopicNetwork(encoder, pooling, topics, merge_after=merge_after)
 
 
 def from_config(
-    config_folder: Path, pooling: Pooling, topics: int, ngram_shape: tuple[int, int] | None = None
+    config_folder: Path,
+    pooling: Pooling,
+    topics: int,
+    ngram_shape: tuple[int, int] | None = None,
+    merge_after: Sequence[int] = (),
 ) -> TopicNetwork:
     """Build the network that `config.json` in the folder describes, with weights still to be loaded.
 
@@ -157,7 +230,8 @@ def from_config(
 
     config = AutoConfig.from_pretrained(config_folder)
     with torch.device("cpu"):
-        net = TopicNetwork(AutoModel.from_config(config, dtype=torch.float32), pooling, topics)
+        encoder = AutoModel.from_config(config, dtype=torch.float32)
+        net = TopicNetwork(encoder, pooling, topics, merge_after=merge_after)
         if ngram_shape is not None:
             net.ngrams = NgramPart(*ngram_shape, topics)
         return net

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (the name that torch's own documentation uses)
 
-from ml.network import NgramPart, TopicNetwork
-from ml.packing import Packed, Run
+from ml.network import FAMILIES, NgramPart, TopicNetwork
+from ml.packing import Level, Packed, Run
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 AFTER_PAD = FAMILIES[1:]
 """These number positions from the one after the padding id."""
 
@@ -64,6 +63,7 @@ class PackedNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
         self.norm = _Norm(embeddings.LayerNorm, dtype)
         heads, activation = int(config.num_attention_heads), ACTIVATIONS[config.hidden_act]
         self.layers = nn.ModuleList(_Layer(layer, heads, activation, dtype) for layer in encoder.encoder.layer)
+        self.merge_after = network.merge_after
         self.pooling = network.pooling
         self.pooler = _linear(encoder.pooler.dense, torch.float32) if network.pooling == "pooler" else None
         self.head = _linear(network.head, torch.float32)
@@ -91,25 +91,31 @@ class PackedNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
             numbers: `batch.numbers`, on the device of the network.
             batch: the lengths, which the host knows.
         """
-        ids, positions = numbers[: batch.size], numbers[batch.size : 2 * batch.size]
-        starts = numbers[2 * batch.size :]
+        ids, positions, all_starts, *below = numbers.split(_parts(batch))
         embedding, finishing = self._steps
         states = embedding(self.words[ids], self.places[positions], *self.norm.parts())
-        *inner, last = self.layers
-        for layer in inner:
-            states = finishing(layer.attend(states, starts, batch), states, *layer.parts())
+        starts, level, levels = all_starts, cast(Level, batch), iter(batch.merged)
+        counts: Tensor | None = None
+        for number, layer in enumerate(self.layers):
+            if number in self.merge_after:
+                level, (firsts, lasts, starts, *below) = next(levels), below
+                states, counts = _merge(states, counts, firsts, lasts)
+            if number == len(self.layers) - 1 and self.pooling != "mean":
+                # Only the first token of each text is read: it looks at all, and the rest of the layer is for it alone.
+                first = states[starts[:-1]]
+                pooled = finish(layer.attend_first(first, states, starts, level), first, *layer.parts()).float()
+            else:
+                states = finishing(layer.attend(states, starts, level), states, *layer.parts())
         if self.pooling == "mean":
-            states = finishing(last.attend(states, starts, batch), states, *last.parts())
-            pooled = _sums(states[: batch.tokens], starts) / starts.diff().unsqueeze(1)
-        else:
-            # Only the first token of each text is read: it looks at all, and the rest of the layer is for it alone.
-            first = states[starts[:-1]]
-            pooled = finish(last.attend_first(first, states, starts, batch), first, *last.parts()).float()
+            summed = states[: level.tokens].float()
+            if counts is not None:
+                summed = summed * counts[: level.tokens].unsqueeze(1)
+            pooled = _sums(summed, starts) / all_starts.diff().unsqueeze(1)
         if self.pooler is not None:
             pooled = torch.tanh(F.linear(pooled, *self.pooler))
         logits = F.linear(pooled, *self.head)
         if self.ngrams is not None:
-            logits = logits + self._ngram_logits(self.ngrams, ids[: batch.tokens], starts, batch)
+            logits = logits + self._ngram_logits(self.ngrams, ids[: batch.tokens], all_starts, batch)
         return logits
 
     @staticmethod
@@ -150,7 +156,7 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         self.inner, self.outer = _linear(layer.intermediate.dense, dtype), _linear(layer.output.dense, dtype)
         self.last_norm = _Norm(layer.output.LayerNorm, dtype)
 
-    def attend(self, states: Tensor, starts: Tensor, batch: Packed) -> Tensor:
+    def attend(self, states: Tensor, starts: Tensor, batch: Level) -> Tensor:
         """Return what each token sees of its text, (T, heads * width), for states (T, hidden)."""
         query, key, value = self._heads_of(F.linear(states, *self.into), 3)
         scale = self._head_size**-0.5
@@ -163,7 +169,7 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
             _by_runs(seen, query, (key, value), batch.runs, scale)
         return cast(Tensor, seen.flatten(1))
 
-    def attend_first(self, first: Tensor, states: Tensor, starts: Tensor, batch: Packed) -> Tensor:
+    def attend_first(self, first: Tensor, states: Tensor, starts: Tensor, batch: Level) -> Tensor:
         """Return what the first token of each text sees, (n, heads * width), for states (n, hidden) and (T, hidden)."""
         weight, bias = self.into
         own = len(weight) // 3
@@ -261,6 +267,30 @@ def _by_runs(
         key, value = (one[keys].unflatten(0, (run.texts, run.length)).transpose(1, 2) for one in key_and_value)
         mixed = F.scaled_dot_product_attention(asked, key, value, scale=scale)
         seen[asking] = mixed.transpose(1, 2).flatten(0, 1)
+
+
+def _parts(batch: Packed) -> list[int]:
+    """Return how long the parts of `batch.numbers` are, one after the other."""
+    levels = [batch, *batch.merged]
+    return [length for level in levels for length in (level.size, level.size, level.texts + 1)]
+
+
+def _merge(states: Tensor, counts: Tensor | None, firsts: Tensor, lasts: Tensor) -> tuple[Tensor, Tensor]:
+    """Make one of each two neighbouring tokens, as `ml.network.merge_pairs`.
+
+    Args:
+        states: (T, hidden).
+        counts: float32 (T,), how many tokens each state stands for; None: one.
+        firsts, lasts: int32 (S,), the two of each pair, or one token twice.
+
+    Returns:
+        Both for S tokens.
+    """
+    first = torch.ones(len(firsts), device=states.device) if counts is None else counts[firsts]
+    last = (firsts != lasts) * (1.0 if counts is None else counts[lasts])
+    total = first + last
+    share = (first / total).to(states.dtype).unsqueeze(1)
+    return states[firsts] * share + states[lasts] * (1 - share), total
 
 
 def _sums(rows: Tensor, starts: Tensor) -> Tensor:

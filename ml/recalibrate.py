@@ -6,12 +6,12 @@ meant otherwise, some hundreds of labelled posts of one's own put that right, in
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml import artifact, calibrate, card, compare_report, evaluate, held, metrics, ranging, reliable
 from ml.classifier import Classifier
+from ml.counter_examples import CounterExamples
 from ml.errors import DataError
 
 LEAST_POSTS = 10
@@ -28,8 +28,7 @@ def recalibrate(
     version: str,
     *,
     split: str = "auto",
-    none_file: Path | None = None,
-    none_categories: Sequence[str] = (),
+    none: CounterExamples | None = None,
     threads: int = 0,
 ) -> tuple[Figures, list[str]]:
     """Write the model folder `out`: that of `classifier` with another calibration, other thresholds and figures.
@@ -42,7 +41,7 @@ def recalibrate(
         out: the model folder to write; it may be `folder` itself.
         version: of the new model.
         split: as for `ml.evaluate.evaluate`.
-        none_file, none_categories: counter-examples to measure with.
+        none: counter-examples to measure with.
         threads: cores to use; 0: all.
 
     Returns:
@@ -62,16 +61,16 @@ def recalibrate(
     pieces = evaluate.of_pieces(classifier, posts.posts).logits.reshape(-1, *logits.shape)
     calibration = calibrate.fit(logits, labels, pieces)
     halvings = (evaluate.CROSS_FIT_REPEATS, evaluate.CROP_SEED)
-    none = held.counter_examples(chosen, none_file, none_categories)
+    off_topic = held.counter_examples(chosen, none)
     content = json.loads((folder / artifact.CARD).read_text(encoding="utf-8"))
     figures = card.Figures(
         honest=calibrate.cross_fit(logits, labels, metrics.summary, *halvings, pieces),
         per_topic=metrics.precision_recall_f1(calibration.probabilities(logits), labels, calibration.threshold),
         crops=card.of_crops(logits, labels, pieces, *halvings),
         off_topic=metrics.off_topic_share(
-            calibration.probabilities(evaluate.predictions(classifier, none).logits), calibration.threshold
+            calibration.probabilities(evaluate.predictions(classifier, off_topic).logits), calibration.threshold
         )
-        if none
+        if off_topic
         else None,
         minutes=float(content["minutes"]),
         reliability=reliable.cross_fitted(logits, labels, pieces, [topic.id for topic in posts.topics], *halvings),
@@ -80,7 +79,7 @@ def recalibrate(
     settings |= {"format": artifact.FORMAT, "version": version}
     for topic, numbers in zip(settings["topics"], card.calibrated(calibration), strict=True):
         topic |= numbers
-    content |= card.measured(figures, [topic["id"] for topic in settings["topics"]], len(none))
+    content |= card.measured(figures, [topic["id"] for topic in settings["topics"]], len(off_topic))
     content["calibrated_again"] = {
         "posts": len(posts.posts),
         "digest": posts.digest(),

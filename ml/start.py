@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ml import artifact, data, held, network, weights
+from ml import artifact, counter_examples, data, held, network, weights
 from ml.artifact import ModelFolder
+from ml.counter_examples import CounterExamples
 from ml.errors import ModelError
+from ml.posts import Post
 
 if TYPE_CHECKING:
     from ml.train import TrainOptions
@@ -43,11 +45,12 @@ def at(options: "TrainOptions", topics: tuple[data.TopicName, ...]) -> Start:
     """
     model = model_at(options.base)
     if model is None:
-        net = network.from_base(options.base, options.pooling, len(topics), options.attention_dropout)
+        merge_after = options.merge_after or ()
+        net = network.from_base(options.base, options.pooling, len(topics), options.attention_dropout, merge_after)
         return Start(net, True, _tokenizer(options.base), options)
     wanted = [topic.id for topic in topics]
     new_head = wanted != [topic.id for topic in model.info.topics]
-    net = network_of(model, len(topics), new_head)
+    net = network_of(model, len(topics), new_head, options.merge_after)
     _average(net, model, options.average, new_head)
     return Start(net, new_head, model.tokenizer(), _as_the_model(model, options))
 
@@ -80,6 +83,7 @@ def _ways(model: ModelFolder) -> tuple[object, ...]:
         model.tokenizer(),
         [topic.id for topic in model.info.topics],
         model.pooling,
+        model.merge_after,
         model.prefix,
         model.fields,
         model.cleaning.names,
@@ -129,22 +133,27 @@ def _as_the_model(model: ModelFolder, options: "TrainOptions") -> "TrainOptions"
         clean=",".join(model.cleaning.names),
         fields=model.fields,
         pooling=network.pooling_named(model.pooling),
+        merge_after=model.merge_after if options.merge_after is None else options.merge_after,
         max_tokens=model.max_tokens,
     )
 
 
-def network_of(model: ModelFolder, topics: int, new_head: bool) -> network.TopicNetwork:
+def network_of(
+    model: ModelFolder, topics: int, new_head: bool, merge_after: Sequence[int] | None = None
+) -> network.TopicNetwork:
     """Return the network of `model` without its linear part.
 
     Args:
         model: the model.
         topics: number of outputs; other than the model's only with a new head.
         new_head: leave the head as it is made, knowing nothing.
+        merge_after: as for `network.TopicNetwork`; None: as the model does.
 
     Raises:
         ModelError: the weights do not fit the configuration.
     """
-    net = network.from_config(model.path, network.pooling_named(model.pooling), topics)
+    merge_after = model.merge_after if merge_after is None else merge_after
+    net = network.from_config(model.path, network.pooling_named(model.pooling), topics, merge_after=merge_after)
     values = {name: torch.from_numpy(array).float() for name, array in weights.read(model.weights).items()}
     linear = {name for name in values if name.startswith("ngrams.")}
     share = float(model.info.card["training"]["ngram_share"]) if linear else 0.0
@@ -177,12 +186,28 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
     model = model_at(options.base)
     if options.average and model is None:
         raise ModelError(f"{options.base} is an encoder: only models of Rubrika can be averaged.")
+    learn, check, unseen = held.parts(posts, _kept(options), options.validation_share, options.seed)
+    return learn, check, model is None or unseen
+
+
+def split_none(none: CounterExamples, options: "TrainOptions") -> tuple[tuple[Post, ...], tuple[Post, ...]]:
+    """Return counter-examples to learn from and such to validate with: those that the start has not learnt."""
+    kept = _kept(options)
+    return counter_examples.parts(none, kept.none if kept else frozenset(), options.validation_share, options.seed)
+
+
+def _kept(options: "TrainOptions") -> held.Held | None:
+    """What the model to start from records that it has not learnt; of several models, what none of them has."""
+    model = model_at(options.base)
     kept = held.read(model.path) if model else None
     for folder in options.average:
         other = held.read(Path(folder))
-        kept = kept and replace(kept, posts=kept.posts & (other.posts if other else frozenset()))
-    learn, check, unseen = held.parts(posts, kept, options.validation_share, options.seed)
-    return learn, check, model is None or unseen
+        kept = kept and replace(
+            kept,
+            posts=kept.posts & (other.posts if other else frozenset()),
+            none=kept.none & (other.none if other else frozenset()),
+        )
+    return kept
 
 
 def _tokenizer(base: str) -> str:

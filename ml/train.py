@@ -21,6 +21,7 @@ import torch
 from ml import calibrate, card, crops, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
 from ml.artifact import check_replaceable
 from ml.cleaning import Cleaning
+from ml.counter_examples import CounterExamples
 from ml.encoding import TextEncoder, pad
 from ml.errors import BackendError, ModelError
 from ml.posts import Fields, Post
@@ -47,6 +48,8 @@ class TrainOptions:
     clean: str = ""
     fields: Fields = "marked"
     pooling: network.Pooling = "mean"
+    # As for `network.TopicNetwork`; None: as the base does.
+    merge_after: tuple[int, ...] | None = None
     max_tokens: int = 256
     epochs: int = 4
     batch: int = 16
@@ -92,8 +95,7 @@ def train(
     folder: Path,
     out: Path,
     options: TrainOptions,
-    none_file: Path | None = None,
-    none_categories: Sequence[str] = (),
+    none: CounterExamples | None = None,
     say: Say = lambda _: None,
     taught_by: Sequence[teachers.Teacher] = teachers.DEFAULT,
     run_folder: Path | None = None,
@@ -117,7 +119,7 @@ def train(
     learn, check, unseen = start.split(posts, options)
     if not unseen:
         say("! The model to start from may have learnt from the validation posts: the figures flatter.")
-    none_learn, none_check = read_none(none_file, none_categories, options)
+    none_learn, none_check = start.split_none(none or CounterExamples(), options)
     say(
         f"{len(posts.posts)} distinct posts, {len(posts.topics)} topics: {len(learn.posts)} to learn from, "
         f"{len(check.posts)} for validation; {len(none_learn)} and {len(none_check)} counter-examples"
@@ -281,20 +283,6 @@ def _off_topic(
         return None
     probabilities = calibration.probabilities(predict_logits(net, encoder, texts, pad_id))
     return metrics.off_topic_share(probabilities, calibration.threshold)
-
-
-def read_none(file: Path | None, categories: Sequence[str], options: TrainOptions) -> tuple[list[Post], list[Post]]:
-    """Return counter-examples to learn from and such to validate with, none of either without a file.
-
-    Raises:
-        DataError: as `data.read_none`.
-    """
-    if file is None:
-        return [], []
-    posts = data.read_none(file, categories)
-    order = np.random.default_rng(options.seed).permutation(len(posts))
-    held_out = round(options.validation_share * len(posts))
-    return [posts[row] for row in order[held_out:]], [posts[row] for row in order[:held_out]]
 
 
 def _prepare_torch(options: TrainOptions) -> torch.device:

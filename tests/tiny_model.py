@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,20 @@ TEXTS = (
 )
 
 
-def make_tiny_model(folder: Path, *, seed: int = 0, max_tokens: int = 32, pooling: str = "mean") -> Path:
+def make_tiny_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    max_tokens: int = 32,
+    pooling: str = "mean",
+    layers: int = LAYERS,
+    merge_after: Sequence[int] = (),
+) -> Path:
     """Write a model folder with the default topics and random weights to `folder` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     tokenizer = make_wordpiece()
-    config = make_config(tokenizer.get_vocab_size())
+    config = make_config(tokenizer.get_vocab_size()) | {"num_hidden_layers": layers}
     weights.write(folder / artifact.WEIGHTS, _weights(config, len(DEFAULT_NAMES), rng))
     artifact.write_json(folder / artifact.CONFIG, config)
     tokenizer.save(str(folder / artifact.TOKENIZER))
@@ -44,7 +53,8 @@ def make_tiny_model(folder: Path, *, seed: int = 0, max_tokens: int = 32, poolin
         for topic, (ru, en) in DEFAULT_NAMES.items()
     ]
     settings = {"name": "tiny", "version": "0.0.1", "topics": topics, "pooling": pooling, "max_tokens": max_tokens}
-    artifact.write_json(folder / artifact.SETTINGS, {"format": artifact.FORMAT, "prefix": "", **settings})
+    more = {"format": artifact.FORMAT, "prefix": "", "merge_after": list(merge_after)}
+    artifact.write_json(folder / artifact.SETTINGS, {**more, **settings})
     artifact.write_json(folder / artifact.CARD, {"base": "random", "limits": ["for tests"]})
     artifact.write_manifest(folder)
     return folder
@@ -120,7 +130,7 @@ def _weights(config: dict[str, Any], topics: int, rng: np.random.Generator) -> d
     matrix("encoder.embeddings.position_embeddings.weight", POSITIONS, HIDDEN)
     matrix("encoder.embeddings.token_type_embeddings.weight", 2, HIDDEN)
     norm("encoder.embeddings.LayerNorm")
-    for layer in range(LAYERS):
+    for layer in range(config["num_hidden_layers"]):
         name = f"encoder.encoder.layer.{layer}"
         for part in ("query", "key", "value"):
             linear(f"{name}.attention.self.{part}", HIDDEN, HIDDEN)

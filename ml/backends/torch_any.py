@@ -79,6 +79,7 @@ class TorchBackend:
         # Before Ampere there is no kernel for packed attention, and on any device none for float32.
         fits = device == "cpu" or (halves and torch.cuda.get_device_capability(self._device) >= (8, 0))
         self._packed = packed and fits and packed_form.can_pack(folder.config)
+        self._merges = len(folder.merge_after)
         self._after_pad = folder.config.get("model_type") in packed_form.AFTER_PAD
         tokens = tokens or (CUDA_TOKENS if device == "cuda" else CPU_TOKENS)
         self.batching = Batching(tokens, 0 if self._packed else 8, in_flight=2 if device == "cuda" else 1)
@@ -132,13 +133,14 @@ class TorchBackend:
     def _forward_packed(self, texts: Sequence[Ids]) -> Any:
         from ml.packing import pack
 
-        size = 0
-        if self._compiled:
-            tokens, size = sum(map(len, texts)), SMALLEST_SIZE
-            while size < tokens:
-                size *= 2
-        batch = pack(texts, self._pad_id, size, self._after_pad)
+        batch = pack(texts, self._pad_id, self._size_of, self._after_pad, self._merges)
         return self._net(self._staging.send(batch.numbers), batch)
+
+    def _size_of(self, tokens: int) -> int:
+        size = SMALLEST_SIZE if self._compiled else tokens
+        while size < tokens:
+            size *= 2
+        return size
 
     def _forward_padded(self, texts: Sequence[Ids]) -> Any:
         input_ids, mask = pad(texts, self._pad_id, self.batching.multiple)
@@ -174,7 +176,7 @@ def load_network(folder: ModelFolder) -> Any:
     pooling = network.pooling_named(folder.pooling)
     weights = {name: torch.from_numpy(array) for name, array in weights_file.read(folder.weights).items()}
     linear = (len(weights["ngrams.hashes"]), len(weights["ngrams.table"])) if "ngrams.table" in weights else None
-    net = network.from_config(folder.path, pooling, len(folder.info.topics), linear)
+    net = network.from_config(folder.path, pooling, len(folder.info.topics), linear, folder.merge_after)
     missing, unexpected = net.load_state_dict(weights, strict=False)
     # Buffers such as position numbers are not parameters and are made anew.
     lacking = [name for name in missing if name in dict(net.named_parameters()) or name.startswith("ngrams.")]

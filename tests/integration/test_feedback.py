@@ -14,7 +14,8 @@ from cli.main import main
 from jobs import partitions
 from jobs.database import run, transaction
 from jobs.settings import Settings
-from ml import data
+from ml import counter_examples, data
+from ml.counter_examples import Source
 from ml.posts import Post
 from tests.integration.api_support import V1, Worker, assert_problem, upload
 
@@ -149,7 +150,7 @@ def test_judgements_become_a_folder_to_train_with(
         Post(MATCH, "счёт 3:0"): [1.0, 0.0],
         Post("Купите билет на матч"): [1.0, 1.0],
     }
-    assert data.read_none(out / "none" / "feedback.csv", ["feedback"]) == (Post(PIE),)
+    assert counter_examples.read([Source(out / "none" / "feedback.csv", ("feedback",))]).posts == (Post(PIE),)
     again = from_feedback(settings, out)
     assert again.exit_code == 2
     assert "is there already" in again.stderr

@@ -61,7 +61,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(posts: Path, none_file: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "mine"
-    none = ["--none", none_file, "--none-categories", "health"]
+    none = ["--none", f"{none_file}=health"]
     run(train, posts, "--base", base, "-o", out, *none, *QUICK, "--epochs", "15")
     return out
 
@@ -140,7 +140,7 @@ def test_serving_reads_posts_as_training_did(trained: Path, posts: Path, none_fi
     file = tmp_path / "report.json"
     page = tmp_path / "report.html"
     output = run(evaluate, trained, posts, "--json", file, "--html", page, "--cache-dir", tmp_path,
-                 "--none", none_file, "--none-categories", "health", "--device", "cpu")  # fmt: skip
+                 "--none", f"{none_file}=health", "--device", "cpu")  # fmt: skip
     report = json.loads(file.read_text(encoding="utf-8"))
     content = card(trained)
     assert report["split"] == "validation"
@@ -233,6 +233,46 @@ def test_other_poolings_train_and_serve(posts: Path, base: Path, tmp_path: Path,
     has_pooler = any(name.startswith("encoder.pooler.") for name in load_file(out / artifact.WEIGHTS))
     assert has_pooler == (pooling == "pooler")
     assert_backends_agree(out, tmp_path)
+
+
+def test_a_network_that_merges_tokens_trains_and_serves(posts: Path, base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    run(train, posts, "--base", base, "-o", out, "--merge-after", "1", "--teacher-weight", "0", *QUICK)
+    made = artifact.read(out)
+    assert made.merge_after == (1,)
+    assert made.ranges is not None
+    assert made.ranges.agreement is not None
+    assert "After layer 1 each two neighbouring tokens become one" in (out / artifact.README).read_text("utf-8")
+    assert_backends_agree(out, tmp_path)
+    # Without merging the same weights say something else: the graphs of both may lie in one cache.
+    settings = json.loads((out / artifact.SETTINGS).read_text(encoding="utf-8"))
+    plain = shutil.copytree(out, tmp_path / "plain")
+    artifact.write_json(plain / artifact.SETTINGS, settings | {"merge_after": []})
+    artifact.write_manifest(plain)
+    where = {"device": "cpu", "threads": 1, "cache_dir": tmp_path / "cache"}
+    merging, whole = (
+        Classifier.load(one, **where).predict([Post(text) for text in TEXTS]).logits  # type: ignore[arg-type]
+        for one in (out, plain)
+    )
+    assert np.abs(merging - whole).max() > 1e-3
+    # A training that goes on from it merges as it does, unless it is told otherwise.
+    still = ["--epochs", 0, "--teacher-weight", 0, "--ngram-share", 0, "--device", "cpu", "--threads", 1]
+    run(train, posts, "--base", out, *still, "-o", tmp_path / "same")
+    assert artifact.read(tmp_path / "same").merge_after == (1,)
+    run(train, posts, "--base", out, *still, "--merge-after", "", "-o", tmp_path / "other")
+    assert artifact.read(tmp_path / "other").merge_after == ()
+    assert "differ in" in run(train, posts, "--base", plain, "--average", out, *still, "-o", tmp_path / "mean", code=1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"), [("2", "from 1 to 1"), ("0", "from 1 to 1"), ("1,1", "rising"), ("one", "no list of numbers")]
+)
+def test_tokens_are_merged_after_layers_that_there_are(
+    posts: Path, base: Path, tmp_path: Path, layers: str, reason: str
+) -> None:
+    options = ["--base", base, "--merge-after", layers, "--teacher-weight", "0", *QUICK]
+    output = run(train, posts, *options, "-o", tmp_path / "out", code=2 if layers == "one" else 1)
+    assert reason in output
 
 
 def test_a_base_without_pooler_and_with_pieces_instead_of_words(posts: Path, base: Path, tmp_path: Path) -> None:

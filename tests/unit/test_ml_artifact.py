@@ -57,7 +57,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         artifact.read(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 3}', '{"format": 4}', '{"format": 3, "topics": [{}]}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 3}', '{"format": 5}', '{"format": 3, "topics": [{}]}'])
 def test_damaged_settings_are_refused_even_with_a_fitting_manifest(tmp_path: Path, content: str) -> None:
     path = make_tiny_model(tmp_path / "model")
     (path / artifact.SETTINGS).write_text(content, encoding="utf-8")

@@ -219,10 +219,15 @@ def test_what_between_batches_raises_ends_the_call(folder: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+@pytest.mark.parametrize("merge_after", [(), (1, 3)])
 def test_every_backend_agrees_with_the_reference(
-    tmp_path: Path, backend: str, pooling: str, reference: Callable[[Path, list[Post]], npt.NDArray[np.float32]]
+    tmp_path: Path,
+    backend: str,
+    pooling: str,
+    merge_after: tuple[int, ...],
+    reference: Callable[[Path, list[Post]], npt.NDArray[np.float32]],
 ) -> None:
-    folder = make_tiny_model(tmp_path / "model", pooling=pooling)
+    folder = make_tiny_model(tmp_path / "model", pooling=pooling, layers=4, merge_after=merge_after)
     posts = [*many_posts(12), Post("Гол!", "счёт", "мама"), Post("")]
     classifier = Classifier.load(
         folder, backend=backend, arithmetic="float", device="cpu", threads=1, cache_dir=tmp_path / "cache"
@@ -236,7 +241,7 @@ def test_every_backend_agrees_with_the_reference(
 
 @pytest.fixture
 def reference() -> Callable[[Path, list[Post]], npt.NDArray[np.float32]]:
-    """Probabilities by transformers' own forward pass, one text at a time and without padding."""
+    """Probabilities by the layers of transformers, one text at a time and without padding."""
 
     def compute(folder: Path, posts: list[Post]) -> npt.NDArray[np.float32]:
         import torch
@@ -251,9 +256,20 @@ def reference() -> Callable[[Path, list[Post]], npt.NDArray[np.float32]]:
         rows = []
         for ids in _token_ids(model, posts):
             with torch.inference_mode():
-                output = encoder(input_ids=torch.tensor([ids]))
-                states = output.last_hidden_state[0]
-                pooled = {"mean": states.mean(0), "cls": states[0], "pooler": output.pooler_output[0]}[model.pooling]
+                states = encoder.embeddings(torch.tensor([ids]))
+                # The tokens that each state stands for.
+                stands = [[token] for token in range(len(ids))]
+                for number, layer in enumerate(encoder.encoder.layer):
+                    if number in model.merge_after:
+                        pairs = [range(first, min(first + 2, len(stands))) for first in range(0, len(stands), 2)]
+                        many = [torch.tensor([float(len(stands[one])) for one in pair]) for pair in pairs]
+                        means = [states[0, list(pair)].T @ (n / n.sum()) for pair, n in zip(pairs, many, strict=True)]
+                        states = torch.stack(means)[None]
+                        stands = [[token for one in pair for token in stands[one]] for pair in pairs]
+                    states = layer(states)
+                assert model.merge_after or torch.allclose(states, encoder(torch.tensor([ids])).last_hidden_state)
+                mean = states[0].T @ torch.tensor([len(tokens) / len(ids) for tokens in stands])
+                pooled = {"mean": mean, "cls": states[0, 0], "pooler": encoder.pooler(states)[0]}[model.pooling]
                 rows.append(torch.sigmoid(weights["head.weight"] @ pooled + weights["head.bias"]).numpy())
         return np.stack(rows)
 

@@ -81,18 +81,6 @@ def test_a_missing_folder_column_or_encoding_is_named(tmp_path: Path) -> None:
         data.read_folder(tmp_path)
 
 
-def test_counter_examples_are_read_by_category(tmp_path: Path) -> None:
-    file = tmp_path / "none.tsv"
-    file.write_text("category\ttext\nhealth\tодин\nsports\tдва\nhealth\tодин\ntravel\t три\n", encoding="utf-8")
-    assert [post.doc_text for post in data.read_none(file, ["health"])] == ["один"]
-    assert len(data.read_none(file)) == 3
-    with pytest.raises(DataError, match="no row left"):
-        data.read_none(file, ["cooking"])
-    (tmp_path / "bad.csv").write_text("words\nx\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no column `text`"):
-        data.read_none(tmp_path / "bad.csv")
-
-
 def many_posts(groups: int) -> data.Dataset:
     rng = np.random.default_rng(3)
     posts, labels = [], []

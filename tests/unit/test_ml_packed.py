@@ -11,6 +11,7 @@ from jobs.settings import SHIPPED_MODEL
 from ml import artifact, weights
 from ml.batches import Ids
 from ml.classifier import Classifier
+from ml.encoding import pad
 from ml.errors import DeviceLostError, MemoryShortError
 from ml.ngrams import LONGEST
 from ml.packing import Run, pack
@@ -44,14 +45,15 @@ def bert(kind: str = "bert", **changes: Any) -> Any:
     return AutoConfig.for_model(kind, **(shape | changes))
 
 
-def network_of(config: Any, pooling: str, seed: int = 0) -> Any:
+def network_of(config: Any, pooling: str, seed: int = 0, merge_after: Sequence[int] = ()) -> Any:
     """A network with random weights, as far from the start of a training as a trained one is, and a linear part."""
     from transformers import AutoModel
 
     from ml.network import NgramPart, TopicNetwork, pooling_named
 
     torch.manual_seed(seed)
-    net = TopicNetwork(AutoModel.from_config(config, dtype=torch.float32), pooling_named(pooling), 6)
+    encoder = AutoModel.from_config(config, dtype=torch.float32)
+    net = TopicNetwork(encoder, pooling_named(pooling), 6, merge_after=merge_after)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             parameter.add_(torch.randn_like(parameter) * (0.1 if "bias" in name or "norm" in name.lower() else 0.02))
@@ -72,20 +74,34 @@ def reference(net: Any, texts: Sequence[Ids]) -> Any:
 def packed_logits(net: Any, texts: Sequence[Ids], dtype: Any = None, size: int = 0, after_pad: bool = False) -> Any:
     from ml.packed import PackedNetwork
 
-    batch = pack(texts, 1, size, after_pad)
+    batch = pack(texts, 1, lambda tokens: max(size, tokens), after_pad, len(net.merge_after))
     with torch.inference_mode():
         return PackedNetwork(net, dtype or torch.float32).eval()(torch.from_numpy(batch.numbers), batch)
 
 
 def test_texts_stand_behind_one_another_with_their_positions() -> None:
     texts = [np.array(text, dtype=np.int32) for text in ([7, 8, 9], [7, 8, 5], [4])]
-    batch = pack(texts, pad_id=1, size=10)
+    batch = pack(texts, pad_id=1, size_of=lambda _: 10)
     assert (batch.size, batch.texts, batch.tokens, batch.longest) == (10, 3, 7, 3)
     assert batch.numbers[:10].tolist() == [7, 8, 9, 7, 8, 5, 4, 1, 1, 1]
     assert batch.numbers[10:20].tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 0, 0]
     assert batch.numbers[20:].tolist() == [0, 3, 6, 7]
     assert batch.runs == (Run(0, 2, 3), Run(6, 1, 1))
     assert pack(texts, pad_id=1).numbers.shape == (7 + 7 + 4,)
+
+
+def test_pairs_begin_where_a_text_begins_and_the_last_of_an_odd_number_stays_alone() -> None:
+    texts = [np.array(text, dtype=np.int32) for text in ([7, 8, 9, 7, 8], [7, 8], [4])]
+    batch = pack(texts, pad_id=1, size_of=lambda tokens: -(-tokens // 4) * 4, merges=2)
+    assert [(one.size, one.tokens, one.longest) for one in batch.merged] == [(8, 5, 3), (4, 4, 2)]
+    rest = batch.numbers[2 * batch.size + 4 :]
+    assert rest[:8].tolist() == [0, 2, 4, 5, 7, 0, 0, 0]
+    assert rest[8:16].tolist() == [1, 3, 4, 6, 7, 0, 0, 0]
+    assert rest[16:20].tolist() == [0, 3, 4, 5]
+    assert rest[20:24].tolist() == [0, 2, 3, 4]
+    assert rest[24:28].tolist() == [1, 2, 3, 4]
+    assert rest[28:].tolist() == [0, 2, 3, 4]
+    assert batch.merged[0].runs == (Run(0, 1, 3), Run(3, 2, 1))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
@@ -96,6 +112,21 @@ def test_packed_is_what_transformers_computes(pooling: str, size: int) -> None:
     expected = reference(net, texts)
     assert expected.std(dim=0).min() > 1e-2, "a test in which all texts are alike would show nothing"
     torch.testing.assert_close(packed_logits(net, texts, size=size), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+@pytest.mark.parametrize("merge_after", [(1,), (2,), (1, 2), (1, 2, 3)])
+@pytest.mark.parametrize("size", [0, 128])
+def test_packed_tokens_are_merged_as_padded_ones(pooling: str, merge_after: tuple[int, ...], size: int) -> None:
+    net = network_of(bert(num_hidden_layers=4), pooling, merge_after=merge_after)
+    texts = texts_of(LENGTHS, 300)
+    expected = reference(net, texts)
+    assert expected.std(dim=0).min() > 1e-2
+    torch.testing.assert_close(packed_logits(net, texts, size=size), expected, atol=2e-5, rtol=0)
+    # And padding changes nothing of what is merged.
+    ids, mask = (torch.from_numpy(one) for one in pad(texts, 1, 8))
+    with torch.inference_mode():
+        torch.testing.assert_close(net(ids, mask), expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "camembert"])
