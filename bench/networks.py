@@ -1,4 +1,4 @@
-"""The networks and texts that engines are measured with, and the same network as transformers runs it."""
+"""The networks and texts that engines are measured with, and the same network in the layers of transformers."""
 
 import json
 import shutil
@@ -37,9 +37,10 @@ def network(name: str, corpus: str) -> Iterator[artifact.ModelFolder]:
         shutil.copytree(SHIPPED_MODEL, folder)
         settings = json.loads((folder / artifact.SETTINGS).read_text(encoding="utf-8"))
         settings["max_tokens"] = REAL_CUT if corpus == "real" else int(corpus)
+        if name == "rubert-base":
+            settings["merge_after"] = []
         artifact.write_json(folder / artifact.SETTINGS, settings)
         if name == "rubert-base":
-            artifact.write_json(folder / artifact.SETTINGS, settings | {"merge_after": []})
             _enlarge(folder, len(settings["topics"]))
         artifact.write_manifest(folder)
         yield artifact.read(folder)

@@ -28,9 +28,9 @@ class Numbers(click.ParamType[tuple[int, ...]]):
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the numbers; in YAML they may stand in brackets."""
+        """Return the numbers."""
         try:
-            return tuple(int(part) for part in str(value).strip("[]() ").split(",") if part.strip())
+            return tuple(int(part) for part in str(value).split(",") if part.strip())
         except ValueError:
             self.fail(f"{value!r} is no list of numbers such as 4,8.", param, ctx)
 
@@ -85,6 +85,12 @@ def with_measuring_options(command: Any) -> Any:
     return command
 
 
+def _as_typed(option: Any, value: Any) -> Any:
+    """Return what would be typed for a value of YAML; nothing is an empty text."""
+    texts = ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
+    return texts if option.multiple else ",".join(texts)
+
+
 def _configured(context: click.Context, option: click.Parameter, file: Path | None) -> None:
     """Take what the command line leaves open from a YAML file of options, named as on the command line."""
     if file is None:
@@ -103,10 +109,7 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
             f"{told} must be among {', '.join(sorted(set(known) - {'data_dir'}))}.", context, option
         )
     # A value is read as it would be on the command line, so that YAML's own idea of its type does not matter.
-    context.default_map = {
-        str(known[name].name): list(map(str, value)) if known[name].multiple and isinstance(value, list) else str(value)
-        for name, value in content.items()
-    }
+    context.default_map = {str(known[name].name): _as_typed(known[name], value) for name, value in content.items()}
 
 
 @click.command()
@@ -240,7 +243,7 @@ def train(
                 oof,
                 chosen,
                 folds,
-                none.posts if folds_of == "all" else start.split_none(none, chosen)[0],
+                none.learnable if folds_of == "all" else start.split_none(none, chosen)[0],
                 whole_data=folds_of == "all",
                 say=click.echo,
                 taught_by=parsed,

@@ -10,6 +10,8 @@ from jobs.errors import RubrikaError
 
 BEST = "best.yaml"
 
+NOT_TUNED = ("run", "config", "out", "o", "folds", "oof", "folds-of", "none")
+
 
 def _read(file: Path) -> dict[str, Any]:
     import yaml
@@ -26,13 +28,14 @@ def _read(file: Path) -> dict[str, Any]:
 def _value(option: str, value: object, file: Path) -> Any:
     """Return what `--option value` would mean to `rubrika train`."""
     names = {name.lstrip("-"): one for one in train.params for name in one.opts}
-    if option not in names or option in ("run", "config", "out", "o", "folds", "oof", "folds-of"):
+    if option not in names or option in NOT_TUNED:
         raise RubrikaError(f"{file}: `rubrika train` has no option --{option} that could be tuned.")
     parameter = names[option]
     try:
         if parameter.multiple:
             return tuple(str(one) for one in (value if isinstance(value, list) else [value]))
-        return parameter.type_cast_value(click.Context(train), str(value))
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        return parameter.type_cast_value(click.Context(train), text)
     except click.BadParameter as error:
         raise RubrikaError(f"{file}: {option}: {error.message}") from error
 
@@ -41,7 +44,10 @@ def _range(option: str, span: object, file: Path) -> Any:
     from ml.tuning import Range
 
     if isinstance(span, list) and span:
-        return Range(choices=tuple(_value(option, one, file) for one in span))
+        choices = tuple(_value(option, one, file) for one in span)
+        if any(isinstance(one, tuple) for one in choices):
+            raise RubrikaError(f"{file}: {option} is a list by itself, and cannot be searched.")
+        return Range(choices=choices)
     if isinstance(span, dict) and {"low", "high"} <= set(span) <= {"low", "high", "step", "log"}:
         low, high = _value(option, span["low"], file), _value(option, span["high"], file)
         step = None if span.get("step") is None else _value(option, span["step"], file)
@@ -92,7 +98,7 @@ def tune(
         raise RubrikaError(f"Name the encoder to start from, by --base or by `base:` in {ranges}.")
     try:
         options = TrainOptions(**{name.replace("-", "_"): value for name, value in fixed.items()})
-        none, _ = start.split_none(read_none(none_files), options)
+        none, *_ = start.split_none(read_none(none_files), options)
         found = run(
             data_dir,
             out,

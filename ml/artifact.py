@@ -131,13 +131,19 @@ def read(path: Path) -> ModelFolder:
             rivalry=np.array([one.get("rivalry", 0.0) for one in platt], dtype=np.float32),
             threshold=np.array([topic.threshold for topic in topics], dtype=np.float32),
         )
+        config = _read_json(path / CONFIG)
+        merge_after = tuple(int(one) for one in settings.get("merge_after", ()))
+        if list(merge_after) != sorted(set(merge_after)) or not all(
+            0 < one < int(config["num_hidden_layers"]) for one in merge_after
+        ):
+            raise ValueError(f"tokens cannot be merged after the layers {merge_after}")
         sha256 = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
         card = _read_json(path / CARD)
         return ModelFolder(
             path=path,
             info=ModelInfo(str(settings["name"]), str(settings["version"]), sha256, topics, card),
             calibration=calibration,
-            config=_read_json(path / CONFIG),
+            config=config,
             pooling=str(settings["pooling"]),
             max_tokens=int(settings["max_tokens"]),
             prefix=str(settings["prefix"]),
@@ -146,7 +152,7 @@ def read(path: Path) -> ModelFolder:
             cleaning=Cleaning.of(settings.get("cleaning", ())),
             fields=fields_named(settings.get("fields", "marked")),
             ranges=_ranges(path) if RANGES in digests else None,
-            merge_after=tuple(int(one) for one in settings.get("merge_after", ())),
+            merge_after=merge_after,
         )
     except (KeyError, TypeError, ValueError, DataError) as error:
         raise ModelError(f"{path / SETTINGS} is damaged: {error!r}.") from error

@@ -143,6 +143,9 @@ def validation(run: Run) -> dict[str, Any]:
 def card(run: Run) -> dict[str, Any]:
     """Return the content of `card.json`."""
     options = asdict(run.options)
+    if not options["merge_after"]:
+        # As in the cards of networks that were made before any merged.
+        del options["merge_after"]
     # Folders and machines are not part of what a model is; the base is named as the world knows it.
     base, base_name = options.pop("base"), options.pop("base_name")
     base_name = base_name or (Path(base).resolve().name if Path(base).is_dir() else base)

@@ -27,13 +27,20 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        """Return the source that `FILE` or `FILE=CATEGORY,CATEGORY` names."""
+        """Return the source that `FILE` or `FILE=CATEGORY,CATEGORY` names.
+
+        Raises:
+            DataError: a list of categories is empty.
+        """
         whole = Path(text)
         name, sign, categories = text.rpartition("=")
         # A name may have a sign of equality in it.
-        if not sign or whole.exists():
+        if not sign or whole.exists() or not Path(name).exists():
             return cls(whole)
-        return cls(Path(name), tuple(part.strip() for part in categories.split(",") if part.strip()))
+        wanted = tuple(part.strip() for part in categories.split(",") if part.strip())
+        if not wanted:
+            raise DataError(f"--none {text} names no category: leave the sign of equality out to take all rows.")
+        return cls(Path(name), wanted)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class CounterExamples:
 
     posts: tuple[Post, ...] = ()
     held: frozenset[Post] = frozenset()
+
+    @property
+    def learnable(self) -> tuple[Post, ...]:
+        """Those that are not held back, in their order."""
+        return tuple(post for post in self.posts if post not in self.held)
 
 
 def read(sources: Sequence[Source]) -> CounterExamples:
@@ -72,7 +84,7 @@ def parts(
         share, seed: of the random split.
     """
     again = {post for post in found.posts if data.text_key(post) in kept}
-    free = [post for post in found.posts if post not in found.held]
+    free = found.learnable
     if not again:
         order = np.random.default_rng(seed).permutation(len(free))
         again = {free[row] for row in order[: round(share * len(free))]}
@@ -91,17 +103,18 @@ def _of(source: Source) -> list[tuple[Post, str]]:
     if text_column is None or (wanted and "category" not in columns):
         missing = "text" if text_column is None else "category"
         raise DataError(f"{file} has no column `{missing}`.")
-    known = {row["category"] for row in rows} if wanted else set()
+    # A row that is too short has nothing in its last columns.
+    kinds = [(row.get("category") or "").strip() for row in rows]
+    known = set(kinds)
     if unknown := wanted - known:
-        raise DataError(
-            f"{file} has no row of the category {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}."
-        )
+        others = ", ".join(sorted(known - {""}))
+        raise DataError(f"{file} has no row of the category {', '.join(sorted(unknown))}; it has {others}.")
     found = []
-    for row in rows:
-        post, split = Post(doc_text=row[text_column]), (row.get("split") or "").strip()
+    for row, kind in zip(rows, kinds, strict=True):
+        post, split = Post(doc_text=row[text_column] or ""), (row.get("split") or "").strip()
         if split not in SPLITS:
             raise DataError(f"{file} has the split {split!r}: it may be train, validation or empty.")
-        if not is_empty(post) and (not wanted or row["category"] in wanted):
+        if not is_empty(post) and (not wanted or kind in wanted):
             found.append((post, split))
     if not found:
         raise DataError(f"{file} has no text.")

@@ -147,6 +147,5 @@ def counter_examples(chosen: Chosen, found: CounterExamples | None) -> tuple[Pos
     unseen = tuple(post for post in found.posts if post in found.held or data.text_key(post) in kept)
     if unseen and chosen.split == "validation":
         return unseen
-    if unseen:
-        chosen.warnings.append("Some of the counter-examples were trained on.")
+    chosen.warnings.append("Whether the model was trained on some of the counter-examples is not known.")
     return found.posts

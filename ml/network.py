@@ -51,6 +51,8 @@ class TopicNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed by
         self.merge_after = tuple(merge_after)
         if self.merge_after:
             check_merging(encoder.config.to_dict(), self.merge_after)
+            # What says where there is padding is made for it.
+            encoder.set_attn_implementation("sdpa")
         if pooling == "pooler":
             if getattr(encoder, "pooler", None) is None:
                 raise ModelError("This base has no pooler: choose --pooling mean or --pooling cls.")
@@ -147,10 +149,8 @@ def check_merging(config: Mapping[str, Any], merge_after: Sequence[int]) -> None
         ModelError: it cannot, or there are no such layers.
     """
     layers = int(config.get("num_hidden_layers", 0))
-    if config.get("model_type") not in FAMILIES or config.get("_attn_implementation", "sdpa") != "sdpa":
-        raise ModelError(
-            f"Tokens are merged in encoders of the kinds {', '.join(FAMILIES)} alone: leave --merge-after."
-        )
+    if config.get("model_type") not in FAMILIES or config.get("is_decoder"):
+        raise ModelError(f"Only encoders of the kinds {', '.join(FAMILIES)} can merge tokens: leave --merge-after out.")
     if list(merge_after) != sorted(set(merge_after)) or not all(0 < one < layers for one in merge_after):
         raise ModelError(
             f"--merge-after {','.join(map(str, merge_after))} must name layers in rising order, from 1 to {layers - 1}."

@@ -190,10 +190,13 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
     return learn, check, model is None or unseen
 
 
-def split_none(none: CounterExamples, options: "TrainOptions") -> tuple[tuple[Post, ...], tuple[Post, ...]]:
-    """Return counter-examples to learn from and such to validate with: those that the start has not learnt."""
+def split_none(none: CounterExamples, options: "TrainOptions") -> tuple[tuple[Post, ...], tuple[Post, ...], bool]:
+    """Return counter-examples to learn from, such to validate with, and whether the start has not learnt the latter."""
     kept = _kept(options)
-    return counter_examples.parts(none, kept.none if kept else frozenset(), options.validation_share, options.seed)
+    keys = kept.none if kept else frozenset()
+    learn, check = counter_examples.parts(none, keys, options.validation_share, options.seed)
+    unseen = all(post in none.held or data.text_key(post) in keys for post in check)
+    return learn, check, unseen or model_at(options.base) is None
 
 
 def _kept(options: "TrainOptions") -> held.Held | None:

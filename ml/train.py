@@ -9,6 +9,7 @@ probabilities are calibrated and thresholds chosen on the validation posts; ever
 then the ranges that 8 bits take (`ml.ranging`). One seed gives one result on one machine.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -119,13 +120,15 @@ def train(
     learn, check, unseen = start.split(posts, options)
     if not unseen:
         say("! The model to start from may have learnt from the validation posts: the figures flatter.")
-    none_learn, none_check = start.split_none(none or CounterExamples(), options)
+    none_learn, none_check, unseen = start.split_none(none or CounterExamples(), options)
+    if none_check and not unseen:
+        say("! The model to start from may have learnt counter-examples that it is measured with.")
     say(
         f"{len(posts.posts)} distinct posts, {len(posts.topics)} topics: {len(learn.posts)} to learn from, "
         f"{len(check.posts)} for validation; {len(none_learn)} and {len(none_check)} counter-examples"
     )
 
-    run_dir = None if run_folder is None else RunFolder(run_folder, asdict(options), posts.digest())
+    run_dir = None if run_folder is None else RunFolder(run_folder, asdict(options), _digest(posts, none_learn))
     fitted = fit_fold(learn, check, options, none_learn, say, taught_by, run_dir)
     fitted.net.round_weights()
     net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
@@ -163,6 +166,12 @@ def train(
         run_dir.finish()
     say(f"wrote {out}; " + ", ".join(f"{name} {mean:.3f} ± {spread:.3f}" for name, (mean, spread) in honest.items()))
     return honest
+
+
+def _digest(posts: data.Dataset, none: Sequence[Post]) -> str:
+    """The digest of all that is learnt from."""
+    keys = "".join(f" {data.text_key(post)}" for post in none)
+    return hashlib.sha256(f"{posts.digest()}{keys}".encode()).hexdigest() if none else posts.digest()
 
 
 def _add_ranges(out: Path, learn: data.Dataset, check: data.Dataset, threads: int, say: Say) -> None:

@@ -84,6 +84,10 @@ SENTENCES = (
 
 FACTS = {
     "card.start": ("Начато с модели", "Started from a model"),
+    "card.merge_after": (
+        "Слои, после которых токены сливаются попарно",
+        "Layers after which tokens become one, two by two",
+    ),
     "card.model": ("Модель", "Model"),
     "card.ngram_crops": ("Отрывков на пост для линейной части", "Crops of a post for the linear part"),
 }

@@ -24,7 +24,8 @@ CPU_TOKENS = 1024
 
 SMALLEST_SIZE = 512
 """Compiled code is made for this many tokens, twice as many, and so on up to a whole batch: seven sizes. Within a
-chunk all batches but the last are nearly full, so that little is filled up."""
+chunk all batches but the last are nearly full, so that little is filled up. Merged by pairs, a full batch has a little
+more than half of its tokens left, for texts of odd length: a network that merges has sizes an eighth larger as well."""
 
 
 class TorchBackend:
@@ -116,9 +117,7 @@ class TorchBackend:
         """Compile for every size of a batch. Where that is not possible, a log line says why, and all works without."""
         if not self._compiled:
             return
-        sizes = [SMALLEST_SIZE]
-        while sizes[-1] < self.batching.tokens:
-            sizes.append(2 * sizes[-1])
+        sizes = self._sizes()
         text = np.full(32, self._pad_id, dtype=np.int32)
         try:
             for size in sizes:
@@ -137,10 +136,18 @@ class TorchBackend:
         return self._net(self._staging.send(batch.numbers), batch)
 
     def _size_of(self, tokens: int) -> int:
-        size = SMALLEST_SIZE if self._compiled else tokens
-        while size < tokens:
+        if not self._compiled:
+            return tokens
+        # One text alone may have more tokens than a batch.
+        return next((size for size in self._sizes() if size >= tokens), tokens)
+
+    def _sizes(self) -> list[int]:
+        sizes: list[int] = []
+        size = SMALLEST_SIZE
+        while not sizes or sizes[-1] < self.batching.tokens:
+            sizes += [size, size * 9 // 8] if self._merges else [size]
             size *= 2
-        return size
+        return sizes
 
     def _forward_padded(self, texts: Sequence[Ids]) -> Any:
         input_ids, mask = pad(texts, self._pad_id, self.batching.multiple)

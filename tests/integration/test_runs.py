@@ -109,6 +109,15 @@ def test_a_folder_of_something_else_and_a_damaged_checkpoint_are_refused(base: P
         RunFolder(tmp_path / "run", {"seed": 1}, "other")
 
 
+def test_a_run_goes_on_with_the_counter_examples_that_it_began_with(posts: Path, base: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none.tsv"
+    none.write_text("text\nсинтаксис\nвода и песок\n", encoding="utf-8")
+    began = [posts, "--base", base, *QUICK, "--epochs", 1, "--teacher-weight", 0, "--run", tmp_path / "run"]
+    run(train, *began, "--none", none, "-o", tmp_path / "out")
+    none.write_text("text\nсинтаксис\nвода и глина\n", encoding="utf-8")
+    assert "the data" in run(train, *began, "--none", none, "-o", tmp_path / "out", code=1)
+
+
 def test_early_stopping_ends_the_run_and_takes_the_best_epoch(base: Path, tmp_path: Path) -> None:
     plan = fitting.Plan(**{**vars(PLAN), "epochs": 6, "patience": 2})
     folder = RunFolder(tmp_path / "run", {}, "")
@@ -133,9 +142,11 @@ def test_layers_near_the_input_learn_more_slowly() -> None:
 
 
 def test_options_come_from_a_file_and_the_command_line_counts_for_more(posts: Path, base: Path, tmp_path: Path) -> None:
-    config = tmp_path / "run.yaml"
+    config, none = tmp_path / "run.yaml", tmp_path / "none.tsv"
+    none.write_text("text\nсинтаксис\nвода и песок\n", encoding="utf-8")
     config.write_text(
-        f"base: {base}\nepochs: 1\nlr: 1e-3\nmax-tokens: 16\nteacher: [tfidf=0.7, frozen=0.3]\nseed: 3\n",
+        f"base: {base}\nepochs: 1\nlr: 1e-3\nmax-tokens: 16\nteacher: [tfidf=0.7, frozen=0.3]\nseed: 3\n"
+        f"merge-after: [1]\nnone: {none}\n",
         encoding="utf-8",
     )
     said = run(train, posts, "--config", config, "-o", tmp_path / "out", "--seed", 2)
@@ -143,6 +154,8 @@ def test_options_come_from_a_file_and_the_command_line_counts_for_more(posts: Pa
     options = artifact.read(tmp_path / "out").info.card["training"]
     assert (options["epochs"], options["lr"], options["max_tokens"], options["seed"]) == (1, 0.001, 16, 2)
     assert options["teacher_names"] == ["tfidf=0.7", "frozen=0.3"]
+    assert options["merge_after"] == [1]
+    assert artifact.read(tmp_path / "out").info.card["data"]["counter_examples"] == 2
     for content, told in (("epoch: 3", "has epoch, which must be among"), ("- 1", "no list of"), ("a: [", "as YAML")):
         config.write_text(content, encoding="utf-8")
         assert told in " ".join(run(train, posts, "--config", config, "-o", tmp_path / "x", code=2).split())

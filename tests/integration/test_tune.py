@@ -131,6 +131,8 @@ def test_trials_that_lag_behind_are_ended_early(base: Path, tmp_path: Path) -> N
         ("ranges: {lr: {low: 2, high: 1}}", "with low below high"),
         ("ranges: {lr: {low: 0, high: 1, log: true}}", "log from above 0"),
         ("ranges: {lr: 3}", "must be a list of values"),
+        ("ranges: {merge-after: ['1', '1,2']}", "merge-after is a list by itself"),
+        ("{none: x.tsv, ranges: {lr: [1e-3]}}", "no option --none that could be tuned"),
         ("ranges: {lr: [1e-3]}", "Name the encoder"),
         ("{base: /nowhere, ranges: {lr: [1e-3]}}", "cannot load '/nowhere'"),
     ],

@@ -34,6 +34,16 @@ def test_a_sign_of_equality_in_a_name_is_no_list(tmp_path: Path) -> None:
     file = write(tmp_path, name="a=b.tsv")
     assert Source.parse(str(file)) == Source(file)
     assert Source.parse(f"{file}=health") == Source(file, ("health",))
+    assert Source.parse(f"{tmp_path}/none=x.tsv") == Source(tmp_path / "none=x.tsv")
+    with pytest.raises(DataError, match="names no category"):
+        Source.parse(f"{file}= ,")
+
+
+def test_a_row_that_is_too_short_is_empty(tmp_path: Path) -> None:
+    file = write(tmp_path, "category\ttext\nhealth\nhealth\tодин\n\tдва\n")
+    assert texts(counter_examples.read([Source(file)]).posts) == ["один", "два"]
+    with pytest.raises(DataError, match="no row of the category x; it has health"):
+        counter_examples.read([Source(file, ("x",))])
 
 
 @pytest.mark.parametrize(

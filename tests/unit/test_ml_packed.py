@@ -185,9 +185,11 @@ def test_the_shipped_network_is_the_same_packed_and_padded_and_near_in_bfloat16(
     np.testing.assert_allclose(halves, padded, atol=2e-2)
 
 
-def test_nothing_is_compiled_anew_after_the_warm_up(tiny: artifact.ModelFolder) -> None:
+@pytest.mark.parametrize(("merge_after", "graphs"), [((), 6), ((1, 2), 12)])
+def test_nothing_is_compiled_anew_after_the_warm_up(tmp_path: Path, merge_after: tuple[int, ...], graphs: int) -> None:
     from torch._dynamo.utils import counters
 
+    tiny = artifact.read(make_tiny_model(tmp_path / "tiny", layers=3, merge_after=merge_after))
     vocabulary = int(tiny.config["vocab_size"])
     torch._dynamo.reset()
     backend = backend_of(tiny, compiler="eager", tokens=2048)
@@ -195,12 +197,15 @@ def test_nothing_is_compiled_anew_after_the_warm_up(tiny: artifact.ModelFolder) 
     counters.clear()
     backend.warm_up()
     compiled = counters["stats"]["unique_graphs"]
-    # Two pieces of code, for 512, 1,024 and 2,048 tokens.
-    assert compiled == 6
+    # Two pieces of code, for 512, 1,024 and 2,048 tokens, and where tokens are merged for an eighth more of each.
+    assert compiled == graphs
     rng = np.random.default_rng(0)
     for round_ in range(12):
         texts = texts_of(rng.integers(1, 60, rng.integers(1, 60)), vocabulary, seed=round_)
         np.testing.assert_allclose(logits_of(backend, texts), logits_of(plain, texts), atol=1e-5)
+    # Full batches of odd texts leave more than half of their tokens.
+    texts = texts_of([61] * 33, vocabulary)
+    np.testing.assert_allclose(logits_of(backend, texts), logits_of(plain, texts), atol=1e-5)
     assert counters["stats"]["unique_graphs"] == compiled
     assert not counters["graph_break"]
 
