@@ -22,7 +22,7 @@ LIMITS = (
     "Made for Russian social-media posts; other languages and other kinds of text were not measured.",
     "The labels of the training posts come from where a post was found and are noisy, and so are the figures.",
     "Posts carry traces of their source (channel names, links), on which the model may lean more than it should.",
-    "A short text on none of the topics (a recipe, the weather, code) gets one more often than the counter-examples.",
+    "A text on none of the topics gets one at times, above all in other languages and of kinds that it has not learnt.",
     "Text beyond the longest input is not read; such results are marked as truncated.",
     "A probability speaks of posts like the training posts: where topics are rarer or commoner, it is off.",
     "Not for decisions about people.",

@@ -68,6 +68,12 @@ SENTENCES = (
         "Короткий текст ни на одну из тем (рецепт, погода, код) получает тему чаще, чем проверочные контрпримеры.",
     ),
     (
+        "A text on none of the topics gets one at times, above all in other languages and of kinds that it has not "
+        "learnt.",
+        "Текст ни на одну из тем иногда всё же получает тему — чаще всего на другом языке или такого рода, какого "
+        "не было в обучении.",
+    ),
+    (
         "Text beyond the longest input is not read; such results are marked as truncated.",
         "Текст, который длиннее предела, читается не до конца; такие результаты отмечены.",
     ),
