@@ -286,14 +286,19 @@ def _how_it_was_made(settings: dict[str, Any], content: dict[str, Any]) -> list[
     return lines
 
 
-def _history(start: dict[str, Any] | None, beginning: str) -> list[str]:
-    lines = []
-    while start:
-        lines.append(f"{beginning} {start['model']}, which was made like this:")
-        lines += [f"  {line}" for line in _training(start["training"], start["max_tokens"])]
-        for other in start.get("averaged_with", ()):
-            lines += _history(other, "Its weights are the mean of those and the weights of")
-        start, beginning = start.get("start"), "That started from the network of"
+def _history(start: dict[str, Any] | None, beginning: str, told: set[str] | None = None) -> list[str]:
+    if not start:
+        return []
+    told = set() if told is None else told
+    key = json.dumps([start["model"], start["training"]], sort_keys=True)
+    if key in told:
+        return [f"{beginning} {start['model']}, told above."]
+    told.add(key)
+    lines = [f"{beginning} {start['model']}, which was made like this:"]
+    lines += [f"  {line}" for line in _training(start["training"], start["max_tokens"])]
+    lines += _history(start.get("start"), "That started from the network of", told)
+    for other in start.get("averaged_with", ()):
+        lines += _history(other, f"The weights of {start['model']} were averaged with those of", told)
     return lines
 
 

@@ -91,14 +91,15 @@ class PackedNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
             numbers: `batch.numbers`, on the device of the network.
             batch: the lengths, which the host knows.
         """
-        ids, positions, all_starts, *below = numbers.split(_parts(batch))
+        parts = iter(numbers.split(batch.parts))
+        ids, positions, all_starts = next(parts), next(parts), next(parts)
         embedding, finishing = self._steps
         states = embedding(self.words[ids], self.places[positions], *self.norm.parts())
         starts, level, levels = all_starts, cast(Level, batch), iter(batch.merged)
         counts: Tensor | None = None
         for number, layer in enumerate(self.layers):
             if number in self.merge_after:
-                level, (firsts, lasts, starts, *below) = next(levels), below
+                level, firsts, lasts, starts = next(levels), next(parts), next(parts), next(parts)
                 states, counts = _merge(states, counts, firsts, lasts)
             if number == len(self.layers) - 1 and self.pooling != "mean":
                 # Only the first token of each text is read: it looks at all, and the rest of the layer is for it alone.
@@ -267,12 +268,6 @@ def _by_runs(
         key, value = (one[keys].unflatten(0, (run.texts, run.length)).transpose(1, 2) for one in key_and_value)
         mixed = F.scaled_dot_product_attention(asked, key, value, scale=scale)
         seen[asking] = mixed.transpose(1, 2).flatten(0, 1)
-
-
-def _parts(batch: Packed) -> list[int]:
-    """Return how long the parts of `batch.numbers` are, one after the other."""
-    levels = [batch, *batch.merged]
-    return [length for level in levels for length in (level.size, level.size, level.texts + 1)]
 
 
 def _merge(states: Tensor, counts: Tensor | None, firsts: Tensor, lasts: Tensor) -> tuple[Tensor, Tensor]:

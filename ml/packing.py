@@ -53,6 +53,11 @@ class Packed(Level):
     numbers: Ints
     merged: tuple[Level, ...] = ()
 
+    @property
+    def parts(self) -> list[int]:
+        """How long the parts of `numbers` are, three for each level."""
+        return [length for one in (self, *self.merged) for length in (one.size, one.size, one.texts + 1)]
+
 
 def pack(
     texts: Sequence[Ids],

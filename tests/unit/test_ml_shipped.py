@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jobs.settings import SHIPPED_MODEL
-from ml import artifact
+from jobs.settings import PROJECT_ROOT, SHIPPED_MODEL
+from ml import artifact, counter_examples, data, held, metrics
 from ml.classifier import Classifier
 from ml.posts import Post
 from web.examples import EXAMPLES
@@ -59,6 +60,18 @@ def test_eight_bits_assign_what_whole_numbers_assign(tmp_path: Path) -> None:
         thresholds = [topic.threshold for topic in one.info.topics]
         assigned.append((one.predict(posts).probabilities >= thresholds).tolist())
     assert assigned[0] == assigned[1]
+
+
+def test_few_texts_of_kinds_that_it_has_not_learnt_get_a_topic(classifier: Classifier) -> None:
+    ours = counter_examples.read([counter_examples.Source(PROJECT_ROOT / "configs" / "counter-examples.tsv")])
+    kept = held.read(SHIPPED_MODEL)
+    assert kept is not None
+    unseen = [post for post in ours.posts if post in ours.held]
+    assert {data.text_key(post) for post in unseen} <= kept.none
+    probabilities = classifier.predict(unseen).probabilities
+    thresholds = np.array([topic.threshold for topic in classifier.info.topics])
+    assert len(unseen) > 100
+    assert metrics.off_topic_share(probabilities, thresholds) <= 0.15
 
 
 def test_a_text_on_none_of_the_topics_gets_none(classifier: Classifier) -> None:
