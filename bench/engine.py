@@ -189,11 +189,8 @@ def our_arms(
         if any(part in name for part in only):
             yield name, load_backend(folder, device, backend, threads, cache, arithmetic)
     if device == "cpu":
-        if threads > 1 and any(part in "OpenVINO int8 dynamic, streams" for part in only):
-            yield (
-                "OpenVINO int8 dynamic, streams",
-                OpenVinoBackend(folder, cache, threads, "int8", streams=threads),
-            )
+        if threads > 1 and any(part in "OpenVINO int8 dynamic, one stream" for part in only):
+            yield "OpenVINO int8 dynamic, one stream", OpenVinoBackend(folder, cache, threads, "int8", streams=1)
         if any(part in "ONNX Runtime int8 dynamic" for part in only):
             yield "ONNX Runtime int8 dynamic", dynamic_onnxruntime(folder, cache, threads)
 

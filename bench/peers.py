@@ -160,6 +160,10 @@ def _as_hub_folder(folder: ModelFolder, place: Path) -> Path:
     model = place / "model"
     load_network(folder).encoder.save_pretrained(model)
     reference_tokenizer(folder).save_pretrained(model)
+    # infinity has a transformers of before version 5, which knows the class by its name of then.
+    settings = model / "tokenizer_config.json"
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    settings.write_text(json.dumps(content | {"tokenizer_class": "PreTrainedTokenizerFast"}), encoding="utf-8")
     return model
 
 

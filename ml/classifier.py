@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ml import artifact
 from ml.artifact import ModelFolder, ModelInfo
-from ml.backends import Arithmetic, Backend, fastest_arithmetic, processor_flags
+from ml.backends import Arithmetic, Backend, fastest_arithmetic, processor_flags, usable_cores
 from ml.encoding import TextEncoder
 from ml.errors import BackendError
 from ml.posts import Post
@@ -218,7 +218,9 @@ def load_backend(
 
         if chosen == "auto":
             chosen = fastest_arithmetic(processor_flags(), model.ranges is not None and model.ranges.agree)
-        return OpenVinoBackend(model, cache_dir, threads, chosen)
+        # In 8 bits two cores wait for each other at every product: a batch for each of them is a tenth faster.
+        streams = (threads or usable_cores()) if chosen in ("int8", "int8-static") else 1
+        return OpenVinoBackend(model, cache_dir, threads, chosen, streams)
     if arithmetic == "int8":
         raise BackendError(f"int8 runs on OpenVINO alone, and the backend is {backend}.")
     if backend == "onnxruntime":
