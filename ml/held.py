@@ -141,7 +141,7 @@ def _choose(
 
 def counter_examples(chosen: Chosen, found: CounterExamples | None) -> tuple[Post, ...]:
     """Return texts on none of the topics; beside validation posts only such as no training learns from."""
-    if found is None:
+    if found is None or not found.posts:
         return ()
     kept = chosen.held.none if chosen.held else frozenset()
     unseen = tuple(post for post in found.posts if post in found.held or data.text_key(post) in kept)

@@ -68,7 +68,7 @@ def _graph(part: ngrams.Ngrams) -> onnx.ModelProto:
     """Return a graph of the linear part alone."""
     values = {"ngrams.table": part.table.astype(np.float16), "ngrams.hashes": part.hashes, "ngrams.bias": part.bias}
     config = {"hidden_size": 8, "num_attention_heads": 1}
-    nodes = graph._Bert(config, values, TOPICS, "mean", "float16")
+    nodes = graph._Bert(config, values, TOPICS, "mean", (), "float16")
     logits = nodes._ngrams(nodes._node("Cast", "attention_mask", to=TensorProto.FLOAT))
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
