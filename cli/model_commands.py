@@ -6,6 +6,7 @@ Everything heavy is imported inside the functions, so that `rubrika --help` stay
 import dataclasses
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,20 @@ class Numbers(click.ParamType[tuple[int, ...]]):
             return tuple(int(part) for part in str(value).split(",") if part.strip())
         except ValueError:
             self.fail(f"{value!r} is no list of numbers such as 4,8.", param, ctx)
+
+
+class Part(click.ParamType[tuple[int, int]]):
+    """One part of several, as a tuple of its number, from 1 on, and theirs."""
+
+    name = "I/K"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return the two numbers."""
+        found = re.fullmatch(r"(\d+)/(\d+)", str(value).strip())
+        part, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= part <= count or count < 2:
+            self.fail(f"{value!r} is no part such as 1/2.", param, ctx)
+        return part, count
 
 
 def require_training(*more: str) -> None:
@@ -136,6 +151,11 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
     multiple=True,
     help="Start from the mean of the weights of --base and of this model of the same kind; may be given again.",
 )
+@click.option(
+    "--hold-back",
+    type=Part(),
+    help="Of the posts that the model --base has held back, hold back part I of K again, e.g. 1/2, and learn the rest.",
+)
 @click.option("-o", "--out", type=FOLDER, help="Model folder to write.")
 @click.option("--folds", type=click.IntRange(2), help="Cross-validate instead of writing a model; needs --oof.")
 @click.option(
@@ -153,7 +173,8 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
     "taught_by",
     multiple=True,
     metavar="FILE[=WEIGHT]",
-    help="File by --oof that softens labels, or `tfidf`, or `frozen`; several are averaged.  [default: tfidf]",
+    help="Who softens labels: a file by --oof, a table of per cents (TSV or CSV, a column per topic), `tfidf`, or "
+    "`frozen`; several are averaged.  [default: tfidf]",
 )
 @click.option("--base-name", default="", help="Name of the base in the card, where --base is a folder.")
 @click.option("--base-licence", default="", help="Licence of the base, for the card.")

@@ -28,6 +28,16 @@ LIMITS = (
     "Not for decisions about people.",
 )
 
+CROSS_FITTED = (
+    "cross-fitted: calibration and thresholds from one random half of the validation posts, figures "
+    "from the other, both ways, repeated; mean and standard deviation over the repetitions"
+)
+
+APART = (
+    "; each of the networks that were averaged held some of these posts back and answered for them, and the mean of "
+    "the networks has learnt all of them"
+)
+
 OF_CROPS = "three of each post, cross-fitted as the figures of whole posts"
 
 
@@ -63,7 +73,10 @@ class Run:
     data_digest: str
     learn: int
     none_learn: int
+    # Keys of posts that it has not learnt, by `data.text_key`: none where it is a mean of networks that each held
+    # back what the others learnt, and each was judged on its own.
     validation: tuple[str, ...]
+    judged: int
     none_validation: tuple[str, ...]
     figures: Figures
     start: dict[str, Any] | None = None
@@ -143,9 +156,10 @@ def validation(run: Run) -> dict[str, Any]:
 def card(run: Run) -> dict[str, Any]:
     """Return the content of `card.json`."""
     options = asdict(run.options)
-    if not options["merge_after"]:
-        # As in the cards of networks that were made before any merged.
-        del options["merge_after"]
+    for later in ("merge_after", "hold_back"):
+        # As in the cards of networks that were made before there was such a thing.
+        if not options[later]:
+            del options[later]
     # Folders and machines are not part of what a model is; the base is named as the world knows it.
     base, base_name = options.pop("base"), options.pop("base_name")
     base_name = base_name or (Path(base).resolve().name if Path(base).is_dir() else base)
@@ -160,30 +174,30 @@ def card(run: Run) -> dict[str, Any]:
             "digest": run.data_digest,
             "learned_from": run.learn,
             "counter_examples": run.none_learn,
-            "validation": len(run.validation),
+            "validation": run.judged,
         },
         "training": options,
         # A model that started from another has a history.
         "start": run.start,
         "minutes": round(run.figures.minutes, 1),
         "seeds_run": 1,
-        **measured(run.figures, [topic.id for topic in run.topics], len(run.none_validation)),
+        **measured(run.figures, [topic.id for topic in run.topics], len(run.none_validation), apart=not run.validation),
         "limits": list(LIMITS),
     }
 
 
-def measured(figures: Figures, topics: Sequence[str], none_posts: int) -> dict[str, Any]:
+def measured(figures: Figures, topics: Sequence[str], none_posts: int, apart: bool = False) -> dict[str, Any]:
     """Return what a card says of the figures of a model.
 
     Args:
         figures: what was measured.
         topics: ids, in label order.
         none_posts: number of the counter-examples that it was measured on.
+        apart: whether each post was judged by that of several networks which has not learnt it, before they became one.
     """
     return {
         "validation": {
-            "method": "cross-fitted: calibration and thresholds from one random half of the validation posts, figures "
-            "from the other, both ways, repeated; mean and standard deviation over the repetitions",
+            "method": CROSS_FITTED + (APART if apart else ""),
             "figures": {name: {"mean": round(m, 4), "spread": round(s, 4)} for name, (m, s) in figures.honest.items()},
         },
         "per_topic": {
@@ -236,6 +250,12 @@ def readme(settings: dict[str, Any], content: dict[str, Any]) -> str:
         f"{off['share_with_a_topic']:.1%} get one."
     )
     limits = "\n".join(f"- {limit}" for limit in content["limits"])
+    apart = (
+        ". Each of the networks that were averaged answered for the posts that it had held back; their mean, which has "
+        "learnt all of these posts, is none of those that were measured"
+        if _apart(content)
+        else ""
+    )
     made = "\n".join(f"- {line}" for line in _how_it_was_made(settings, content)).replace("-   ", "  - ")
     return f"""# {settings["name"]} {settings["version"]}
 
@@ -247,7 +267,7 @@ topics or none. Base: `{content["base"]}` ({content["base_licence"]}), fine-tune
 
 ## What it reaches
 On the validation posts, with calibration and thresholds taken from other validation posts (cross-fitting; the spread
-is the standard deviation over random halvings, not over seeds or splits):
+is the standard deviation over random halvings, not over seeds or splits){apart}:
 
 | figure | mean | spread |
 |---|---|---|
@@ -267,11 +287,16 @@ Crops of 2 to 30 words of the validation posts, {crops.get("method", "at the shi
 """
 
 
+def _apart(content: dict[str, Any]) -> bool:
+    return str(content["validation"]["method"]).endswith(APART)
+
+
 def _how_it_was_made(settings: dict[str, Any], content: dict[str, Any]) -> list[str]:
     data = content["data"]
     lines = [
-        f"{data['learned_from']} distinct posts to learn from, {data['validation']} for validation, split by "
-        f"near-equal text; {data['counter_examples']} counter-examples. The SHA-256 of the posts is in `card.json`.",
+        f"{data['learned_from']} distinct posts to learn from, {data['validation']} for validation, "
+        + ("judged by networks that have not learnt them" if _apart(content) else "split by near-equal text")
+        + f"; {data['counter_examples']} counter-examples. The SHA-256 of the posts is in `card.json`.",
         *_training(content["training"], settings["max_tokens"]),
         f"Calibration: {content['calibration']}.",
         f"{content['minutes']:.0f} minutes. One seed was run: how much another would differ was not measured.",
@@ -310,6 +335,11 @@ def _training(options: dict[str, Any], max_tokens: int) -> list[str]:
         f"{options['lr']:g}, seed {options['seed']}; {options['crop_share']:g} crops of 2 to 30 words of each text in "
         f"an epoch; a layer learns {options['layer_decay']:g} times as fast as the one above.",
     ]
+    if options.get("hold_back"):
+        part, count = options["hold_back"]
+        lines.append(
+            f"Of what the one before it had held back it held back part {part} of {count}, and learnt the rest."
+        )
     if options.get("merge_after"):
         after = " and ".join(map(str, options["merge_after"]))
         word = "layer" if len(options["merge_after"]) == 1 else "layers"

@@ -20,6 +20,9 @@ from ml.posts import Post
 
 SPLITS = ("auto", "validation", "all")
 
+SEED_OF_PARTS = 1
+"""Of the parts of what was held back: the same in all trainings, so that together they hold back every post once."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -68,7 +71,11 @@ def read(folder: Path) -> Held | None:
 
 
 def parts(
-    posts: data.Dataset, held: Held | None, validation_share: float, seed: int
+    posts: data.Dataset,
+    held: Held | None,
+    validation_share: float,
+    seed: int,
+    hold_back: tuple[int, int] | None = None,
 ) -> tuple[data.Dataset, data.Dataset, bool]:
     """Return posts to learn from, posts for validation, and whether the latter are such as a training held back.
 
@@ -76,11 +83,21 @@ def parts(
         posts: all there are.
         held: what a model folder records; where `posts` has some of these, they are the validation posts.
         validation_share, seed: of a random split, where it has none.
+        hold_back: `(part, count)`: of the posts that were held back only this part of so many, from 1 on, is held back
+            again, and the others are learnt. Whatever the seed, parts of one `count` never share a post.
 
     Raises:
-        DataError: one of the two is empty.
+        DataError: one of the two is empty, or there is nothing of which to hold back a part.
     """
     unseen = [row for row, post in enumerate(posts.posts) if held and data.text_key(post) in held.posts]
+    if hold_back is not None:
+        if not unseen:
+            raise DataError("No training held back any of these posts, so there is no part of them to hold back.")
+        part, count = hold_back
+        chosen = data.folds(posts.take(unseen), count, SEED_OF_PARTS) == part - 1
+        unseen = [row for row, chosen_one in zip(unseen, chosen, strict=True) if chosen_one]
+        if not unseen:
+            raise DataError(f"Too few posts were held back to make {count} parts of them.")
     if unseen:
         # What is near-equal to a validation post is no post to learn from.
         groups = {posts.groups[row] for row in unseen}
@@ -115,7 +132,7 @@ def _choose(
     if split not in SPLITS:
         raise DataError(f"The split {split!r} is not known: it must be one of {', '.join(SPLITS)}.")
     same = held is not None and held.data_digest == posts.digest()
-    if split == "validation" or (split == "auto" and same):
+    if split == "validation" or (split == "auto" and same and held and held.posts):
         keys = held.posts if held else frozenset()
         rows = [row for row, post in enumerate(posts.posts) if data.text_key(post) in keys]
         if not rows:
@@ -126,7 +143,11 @@ def _choose(
             posts,
             "all",
             held,
-            ["Most of these posts were trained on: the figures measure memory. Use --split validation."],
+            [
+                "Most of these posts were trained on: the figures measure memory. Use --split validation."
+                if held and held.posts
+                else "All of these posts were trained on: the figures measure memory. The card has others."
+            ],
         )
     return (
         posts,

@@ -186,8 +186,40 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
     model = model_at(options.base)
     if options.average and model is None:
         raise ModelError(f"{options.base} is an encoder: only models of Rubrika can be averaged.")
-    learn, check, unseen = held.parts(posts, _kept(options), options.validation_share, options.seed)
+    if options.hold_back and model is None:
+        raise ModelError(f"{options.base} is an encoder: only of what a model has held back there can be a part.")
+    learn, check, unseen = held.parts(posts, _kept(options), options.validation_share, options.seed, options.hold_back)
     return learn, check, model is None or unseen
+
+
+def judges(posts: data.Dataset, options: "TrainOptions") -> dict[str, list[int]]:
+    """Return for each of several models that are averaged the rows of `posts` that it alone of them has not learnt.
+
+    Empty where a post is left that none of them has learnt, where not each has one of its own, or where the mean goes
+    on learning: then what these models say tells nothing of what comes out.
+
+    Raises:
+        ModelError: a model folder is damaged.
+    """
+    if not options.average or options.epochs or model_at(options.base) is None:
+        return {}
+    folders = (options.base, *options.average)
+    kept = [one.posts if one else frozenset() for one in map(held.read, map(Path, folders))]
+    keys = [data.text_key(post) for post in posts.posts]
+    found = {
+        folder: [row for row, key in enumerate(keys) if key in own] for folder, own in zip(folders, kept, strict=True)
+    }
+    rows = [row for some in found.values() for row in some]
+    if len(set(rows)) < len(rows) or not all(found.values()):
+        return {}
+    for folder in folders:
+        share = artifact.read(Path(folder)).info.card["training"]["ngram_share"]
+        if share != options.ngram_share:
+            raise ModelError(
+                f"{folder} answers with {share:g} of n-grams and the mean would with {options.ngram_share:g}: what "
+                "judges it must be made as it is."
+            )
+    return found
 
 
 def split_none(none: CounterExamples, options: "TrainOptions") -> tuple[tuple[Post, ...], tuple[Post, ...], bool]:

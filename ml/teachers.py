@@ -1,11 +1,13 @@
 """Teachers: what others think of each post, as soft targets for the network that learns.
 
 A teacher is the plain TF-IDF model of `ml.targets`, logistic regression on what the base says before it has learned
-anything of the topics (`frozen`), or a file of out-of-fold logits that `rubrika train --folds`
-wrote. Several are averaged as logits, so that one that is sure counts for more than one that is not; the network learns
-from labels blended with the result (Hinton et al. 2015, arXiv:1503.02531).
+anything of the topics (`frozen`), a file of out-of-fold logits that `rubrika train --folds`
+wrote, or a table of probabilities by somebody who has read posts without their labels. Several are averaged as logits,
+so that one that is sure counts for more than one that is not; the network learns from labels blended with the result
+(Hinton et al. 2015, arXiv:1503.02531).
 """
 
+import math
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -16,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ml import calibrate, targets
-from ml.data import Dataset, text_key
+from ml.data import Dataset, table_rows, text_key
 from ml.errors import DataError
-from ml.posts import compose
+from ml.posts import FIELDS, Post, compose
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,10 +31,16 @@ BUILT_IN = (TFIDF, FROZEN)
 # A linear model can be as good as certain; its logit must not drown what the others say.
 SUREST = 1e-4
 
+# Who reads says 0 and 100 per cent, and is wrong about one such post in a hundred.
+SUREST_READER = 0.01
+
+TABLES = (".tsv", ".csv")
+KEY = "key"
+
 
 @dataclass(frozen=True)
 class Teacher:
-    """A file of logits, or one of `BUILT_IN`, and how much it counts among the teachers."""
+    """A file of logits, a table, or one of `BUILT_IN`, and how much it counts among the teachers."""
 
     source: str
     weight: float = 1.0
@@ -189,10 +197,18 @@ def together(data: Dataset, teachers: Sequence[Teacher], seed: int, base: tuple[
     Raises:
         DataError: as `read` and `OutOfFold.of`.
     """
-    total = np.zeros(data.labels.shape)
+    total, weights = np.zeros(data.labels.shape), np.zeros((len(data.posts), 1))
     for teacher in teachers:
-        total += teacher.weight * _logits(teacher, data, seed, base)
-    return np.asarray(total / sum(teacher.weight for teacher in teachers), dtype=np.float32)
+        said = _logits(teacher, data, seed, base)
+        silent = np.isnan(said).any(axis=1, keepdims=True)
+        total += teacher.weight * np.where(silent, 0, said)
+        weights += teacher.weight * ~silent
+    if not weights.all():
+        raise DataError(
+            f"No teacher says anything of {np.count_nonzero(weights == 0)} of the {len(data.posts)} posts to learn "
+            f"from: let there be another one beside the table, such as {TFIDF}."
+        )
+    return np.asarray(total / weights, dtype=np.float32)
 
 
 def _logits(teacher: Teacher, data: Dataset, seed: int, base: tuple[str, str]) -> npt.NDArray[np.float64]:
@@ -204,7 +220,43 @@ def _logits(teacher: Teacher, data: Dataset, seed: int, base: tuple[str, str]) -
 
         vectors = encoder_vectors(base[0], [compose(post) for post in data.posts], base[1], middle=True)
         found = targets.out_of_fold_of_vectors(data, vectors, seed)
+    elif Path(teacher.source).suffix.lower() in TABLES:
+        return _as_logits(read_table(Path(teacher.source), data), SUREST_READER)
     else:
         return read(Path(teacher.source)).of(data, teacher.source).astype(np.float64)
-    probabilities = np.clip(found.astype(np.float64), SUREST, 1 - SUREST)
-    return np.log(probabilities / (1 - probabilities))
+    return _as_logits(found, SUREST)
+
+
+def _as_logits(probabilities: npt.NDArray[np.float32], surest: float) -> npt.NDArray[np.float64]:
+    clipped = np.clip(probabilities.astype(np.float64), surest, 1 - surest)
+    return np.log(clipped / (1 - clipped))
+
+
+def read_table(file: Path, data: Dataset) -> Floats:
+    """Return what a table says of the posts of `data`, float32 (posts, topics): probabilities, NaN where nothing.
+
+    A table is TSV or CSV with a column for each topic, named by its id, that holds per cent. Its rows name their posts
+    by the three fields, or by a column `key` (`ml.data.text_key`). It need not have all posts, and may have others.
+
+    Raises:
+        DataError: the file or a column is missing, or a cell is no number from 0 to 100.
+    """
+    rows = table_rows(file, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+    columns = rows[0].keys() if rows else ()
+    missing = [topic.id for topic in data.topics if topic.id not in columns]
+    if missing or not {KEY, FIELDS[0]} & set(columns):
+        missing = missing or [f"{KEY}` or `{FIELDS[0]}"]
+        raise DataError(f"The table {file} lacks the column `{'`, `'.join(missing)}`.")
+    place = {text_key(post): index for index, post in enumerate(data.posts)}
+    found = np.full(data.labels.shape, np.nan, dtype=np.float32)
+    for number, row in enumerate(rows, start=1):
+        key = row[KEY] if KEY in columns else text_key(Post(*(row.get(field) or "" for field in FIELDS)))
+        try:
+            said = [float(row[topic.id] or "nan") for topic in data.topics]
+        except (TypeError, ValueError):
+            said = [math.nan]
+        if not all(0 <= one <= 100 for one in said):
+            raise DataError(f"Row {number} of {file} must have per cent, 0 to 100, for every topic.")
+        if key in place:
+            found[place[key]] = np.array(said) / 100
+    return found

@@ -11,7 +11,7 @@ then the ranges that 8 bits take (`ml.ranging`). One seed gives one result on on
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 
 from ml import calibrate, card, crops, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
-from ml.artifact import check_replaceable
+from ml.artifact import check_replaceable, read
+from ml.backends.torch_any import load_network
 from ml.cleaning import Cleaning
 from ml.counter_examples import CounterExamples
 from ml.encoding import TextEncoder, pad
@@ -41,6 +42,8 @@ class TrainOptions:
     base: str
     # Models whose weights are averaged with those of the base, which is a model then.
     average: tuple[str, ...] = ()
+    # `(part, count)`: hold back this part of so many of what the base held back, and learn the rest of it.
+    hold_back: tuple[int, int] | None = None
     name: str = "model"
     version: str = "1.0.0"
     base_name: str = ""
@@ -117,7 +120,12 @@ def train(
     options = replace(options, teacher_names=teachers.names(taught_by) if options.teacher_weight else ())
     began = time.monotonic()
     posts = data.read_folder(folder)
-    learn, check, unseen = start.split(posts, options)
+    judges = start.judges(posts, options)
+    if judges:
+        # Each of the networks has learnt what the others held back, and their mean all of it.
+        learn, check, unseen = posts, posts.take(sorted(row for rows in judges.values() for row in rows)), True
+    else:
+        learn, check, unseen = start.split(posts, options)
     if not unseen:
         say("! The model to start from may have learnt from the validation posts: the figures flatter.")
     none_learn, none_check, unseen = start.split_none(none or CounterExamples(), options)
@@ -132,9 +140,7 @@ def train(
     fitted = fit_fold(learn, check, options, none_learn, say, taught_by, run_dir)
     fitted.net.round_weights()
     net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
-    check_texts = [encoder.compose(post) for post in check.posts]
-    logits = fitted.logits(check_texts)
-    pieces = fitted.logits(crops.pieces(check_texts, options.seed)).reshape(crops.PIECES, *logits.shape)
+    logits, pieces = _judged(fitted, check, {folder: posts.take(rows) for folder, rows in judges.items()})
     calibration = calibrate.fit(logits, check.labels, pieces)
     honest = calibrate.cross_fit(logits, check.labels, metrics.summary, CROSS_FIT_REPEATS, options.seed, pieces)
     figures = card.Figures(
@@ -155,7 +161,8 @@ def train(
         data_digest=posts.digest(),
         learn=len(learn.posts),
         none_learn=len(none_learn),
-        validation=tuple(data.text_key(post) for post in check.posts),
+        validation=() if judges else tuple(data.text_key(post) for post in check.posts),
+        judged=len(check.posts),
         none_validation=tuple(data.text_key(post) for post in none_check),
         figures=figures,
         start=start.history(options.base, options.average),
@@ -166,6 +173,28 @@ def train(
         run_dir.finish()
     say(f"wrote {out}; " + ", ".join(f"{name} {mean:.3f} ± {spread:.3f}" for name, (mean, spread) in honest.items()))
     return honest
+
+
+def _judged(fitted: Fitted, check: data.Dataset, judges: Mapping[str, data.Dataset]) -> tuple[Floats, Floats]:
+    """Logits of the posts of `check`, float32 (n, topics), and of crops of them, float32 (crops.PIECES, n, topics).
+
+    Where there are `judges`, models by folder, the posts that each of them has not learnt are asked of it alone.
+    """
+    texts = [fitted.encoder.compose(post) for post in check.posts]
+    asked = np.array([*texts, *crops.pieces(texts, fitted.options.seed)], dtype=object).reshape(-1, len(texts))
+    if not judges:
+        found = fitted.logits(asked.ravel().tolist())
+        found = found.reshape(*asked.shape, -1)
+        return found[0], found[1:]
+    row = {post: index for index, post in enumerate(check.posts)}
+    found = np.zeros((*asked.shape, check.labels.shape[1]), dtype=np.float32)
+    for folder, own in judges.items():
+        rows = [row[post] for post in own.posts]
+        net = load_network(read(Path(folder)))
+        some = asked[:, rows]
+        said = predict_logits(net, fitted.encoder, some.ravel().tolist(), fitted.pad_id)
+        found[:, rows] = said.reshape(*some.shape, -1)
+    return found[0], found[1:]
 
 
 def _digest(posts: data.Dataset, none: Sequence[Post]) -> str:

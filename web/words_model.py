@@ -38,6 +38,15 @@ SENTENCES = (
         "показатели измерены на другой, и наоборот, много раз; даны среднее и стандартное отклонение",
     ),
     (
+        "cross-fitted: calibration and thresholds from one random half of the validation posts, "
+        "figures from the other, both ways, repeated; mean and standard deviation over the "
+        "repetitions; each of the networks that were averaged held some of these posts back and answered for them, and "
+        "the mean of the networks has learnt all of them",
+        "перекрёстно: калибровка и пороги подобраны на случайной половине отложенных постов, "
+        "показатели измерены на другой, и наоборот, много раз; даны среднее и стандартное отклонение; за каждый из "
+        "этих постов отвечала та из усреднённых сетей, которая на нём не училась, а их среднее училось на всех",
+    ),
+    (
         "at the shipped thresholds, which were chosen on these same posts: flattering",
         "при порогах модели, которые выбраны на этих же постах, поэтому показатели немного завышены",
     ),
@@ -93,6 +102,11 @@ FACTS = {
     "card.merge_after": (
         "Слои, после которых токены сливаются попарно",
         "Layers after which tokens become one, two by two",
+    ),
+    "card.averaged_with": ("Веса усреднены с весами моделей", "Weights averaged with those of"),
+    "card.hold_back": (
+        "Отложена часть отложенного прежде (какая, из скольких)",
+        "Part of what was held out (which, of how many)",
     ),
     "card.model": ("Модель", "Model"),
     "card.ngram_crops": ("Отрывков на пост для линейной части", "Crops of a post for the linear part"),

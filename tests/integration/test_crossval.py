@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.model_commands import train
+from jobs.settings import PROJECT_ROOT
 from ml import artifact, calibrate, data, teachers
 from ml.errors import DataError
 from ml.posts import Post
@@ -128,6 +129,66 @@ def test_teachers_are_averaged_as_logits_by_weight_and_put_in_order(tmp_path: Pa
     said = calibrate.fit(mean, dataset.labels).probabilities(mean)
     expected = 0.75 * dataset.labels + 0.25 * said
     np.testing.assert_allclose(teachers.soft_labels(dataset, both, 0.25, seed=1), expected, atol=1e-6)
+
+
+def test_a_table_speaks_of_the_posts_that_it_has(tmp_path: Path) -> None:
+    names = tuple(data.TopicName(topic, topic, topic) for topic in ("a", "b"))
+    texts = (Post("раз", "на картинке"), Post("два"), Post("три"))
+    labels = np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32)
+    dataset = data.Dataset(names, texts, labels, ("1", "2", "3"))
+    keys = [data.text_key(post) for post in dataset.posts]
+    nan = [np.nan, np.nan]
+    by_key, by_text = tmp_path / "by-key.tsv", tmp_path / "by-text.csv"
+    by_key.write_text(f"key\tb\ta\n{keys[1]}\t100\t0\nffff\t1\t1\n{keys[0]}\t20\t80\n", encoding="utf-8")
+    by_text.write_text("doc_text,image2text,a,b,notes\nраз,на картинке,40.5,60,?\n", encoding="utf-8")
+    read = [teachers.read_table(file, dataset) for file in (by_key, by_text)]
+    np.testing.assert_allclose(read[0], [[0.8, 0.2], [0, 1], nan], atol=1e-6)
+    np.testing.assert_allclose(read[1], [[0.405, 0.6], nan, nan], atol=1e-6)
+    # Who says nothing of a post leaves it to the others; who is certain does not drown them.
+    logits = np.array([[2.0, -1.0], [0.5, 3.0], [0.1, 0.2]], dtype=np.float32)
+    teachers.OutOfFold(tuple(keys), ("a", "b"), logits, logits).write(tmp_path / "1.npz")
+    both = [teachers.Teacher.parse(f"{by_key}=3"), teachers.Teacher(f"{tmp_path}/1.npz")]
+    said = np.log([[0.8 / 0.2, 0.2 / 0.8], [1 / 99, 99]])
+    expected = np.concatenate([(3 * said + logits[:2]) / 4, logits[2:]])
+    np.testing.assert_allclose(teachers.together(dataset, both, seed=1), expected, atol=1e-5)
+    with pytest.raises(DataError, match="No teacher says anything of 2 of the 3 posts"):
+        teachers.together(dataset, [teachers.Teacher(str(by_text))], seed=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("key\ta\n1\t5\n", "lacks the column `b`"),
+        ("a\tb\n1\t5\n", "lacks the column `key` or `doc_text`"),
+        ("", "lacks the column `a`, `b`"),
+        ("key\ta\tb\n1\t5\t10\n2\t5\t101\n", "Row 2 of .* must have per cent"),
+        ("key\ta\tb\n1\t5\tviel\n", "Row 1 of .* must have per cent"),
+        ("key\ta\tb\n1\t5\n", "Row 1 of .* must have per cent"),
+        ("key\ta\tb\n1\t\t\n", "Row 1 of .* must have per cent"),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_a_teacher_is_told(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "said.tsv"
+    file.write_text(content, encoding="utf-8")
+    names = tuple(data.TopicName(topic, topic, topic) for topic in ("a", "b"))
+    dataset = data.Dataset(names, (Post("раз"),), np.array([[1, 0]], dtype=np.float32), ("1",))
+    with pytest.raises(DataError, match=message):
+        teachers.read_table(file, dataset)
+
+
+def test_the_reading_that_comes_with_the_project_is_a_teacher() -> None:
+    """Its rows are whole, each post stands in it once, and per cents are such as topics of one post can have."""
+    file = PROJECT_ROOT / "configs" / "second-reading.tsv"
+    rows = data.table_rows(file, delimiter="\t")
+    names = tuple(data.TopicName(topic, topic, topic) for topic in data.DEFAULT_NAMES)
+    keys = [row["key"] for row in rows]
+    assert len(set(keys)) == len(keys) > 1000
+    assert all(re.fullmatch(r"[0-9a-f]{16}", key) for key in keys)
+    nobody = data.Dataset(names, (Post("нигде"),), np.zeros((1, len(names)), dtype=np.float32), ("1",))
+    assert np.isnan(teachers.read_table(file, nobody)).all()
+    sums = np.array([[float(row[topic.id]) for topic in names] for row in rows]).sum(axis=1)
+    assert sums.min() > 80
+    assert sums.max() < 200
 
 
 def test_mistakes_are_answered_in_a_sentence(posts: Path, base: Path, oof: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.model_commands import train
-from ml import artifact, held, weights
+from cli.model_commands import evaluate, train
+from ml import artifact, held, metrics, weights
 from ml.classifier import Classifier
 from ml.data import read_folder, text_key
 from tests.integration.test_training import QUICK, base, none_file, posts, run, trained  # noqa: F401  (fixtures)
@@ -155,6 +155,80 @@ def test_only_models_of_one_kind_are_averaged(
         output = run(train, posts, "--base", start, *average, *QUICK, "-o", tmp_path / "mean", code=1)
         assert reason in output
     assert not (tmp_path / "mean").exists()
+
+
+def test_networks_that_learn_what_the_others_hold_back_judge_their_mean(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    kept = held.read(trained)
+    assert kept is not None
+    some = ["--teacher-weight", 0, "--ngram-crops", 2, "--lr", "5e-3", "--device", "cpu", "--threads", 1]
+    parts = [tmp_path / "first", tmp_path / "second"]
+    for number, folder in enumerate(parts, start=1):
+        options = ["--hold-back", f"{number}/2", *some, "--epochs", 1, "--seed", number]
+        output = run(train, posts, "--base", trained, *options, "-o", folder)
+        assert "figures flatter" not in output
+        assert card(folder)["training"]["hold_back"] == [number, 2]
+        readme = (folder / artifact.README).read_text(encoding="utf-8")
+        assert f"held back it held back part {number} of 2, and learnt the rest" in readme
+    alone = [held.read(folder) for folder in parts]
+    first, second = (one.posts for one in alone if one is not None)
+    assert first | second == kept.posts
+    assert not first & second
+    everything = read_folder(posts)
+    assert card(parts[0])["data"]["learned_from"] + len(first) <= len(everything.posts)
+    assert card(parts[0])["data"]["learned_from"] > card(trained)["data"]["learned_from"]
+
+    still = ["--base", parts[0], "--average", parts[1], *some, "--epochs", 0]
+    output = run(train, posts, *still, "-o", tmp_path / "mean", "--ngram-share", 0.2, code=1)
+    assert "what judges it must be made as it is" in output
+    output = run(train, posts, *still, "-o", tmp_path / "mean")
+    assert "figures flatter" not in output
+    content = card(tmp_path / "mean")
+    assert content["data"]["learned_from"] == len(everything.posts)
+    assert content["data"]["validation"] == content["reliability"]["posts"] == len(kept.posts)
+    assert content["validation"]["method"].endswith("the mean of the networks has learnt all of them")
+    assert "answered for the posts that it had held back" in (tmp_path / "mean" / artifact.README).read_text("utf-8")
+    again = held.read(tmp_path / "mean")
+    assert again is not None
+    assert not again.posts
+
+    # Its figures are those of answers by the network that has not learnt the post.
+    keys = [text_key(post) for post in everything.posts]
+    said = [logits(folder, posts, tmp_path) for folder in parts]
+    rows = [row for row, key in enumerate(keys) if key in kept.posts]
+    asked = np.array([said[0 if keys[row] in first else 1][row] for row in rows])
+    topics = {
+        topic: metrics.average_precision(asked[:, column], everything.labels[rows, column])
+        for column, topic in enumerate(content["reliability"]["topics"])
+    }
+    found = content["validation"]["figures"]["mean_average_precision"]["mean"]
+    assert found == pytest.approx(np.mean(list(topics.values())), abs=0.03)
+    assert np.abs(said[0][rows] - said[1][rows]).max() > 0.1
+
+    # And who measures it on these posts is told that it has learnt them.
+    output = run(evaluate, tmp_path / "mean", posts, "--cache-dir", tmp_path, "--device", "cpu")
+    assert "All of these posts were trained on" in output
+
+
+def test_only_what_was_held_back_has_parts(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    out = ["-o", tmp_path / "mine", *QUICK]
+    assert "is an encoder" in run(train, posts, "--base", base, "--hold-back", "1/2", *out, code=1)
+    for wrong in ("2", "3/2", "0/2", "1/1", "a/b"):
+        assert "is no part such as 1/2" in run(train, posts, "--base", trained, "--hold-back", wrong, *out, code=2)
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in posts.iterdir():
+        (other / file.name).write_text(f"doc_text\n{file.stem} раз\n{file.stem} два\n", encoding="utf-8")
+    output = run(train, other, "--base", trained, "--hold-back", "1/2", *out, code=1)
+    assert "No training held back any of these posts" in output
 
 
 @pytest.mark.parametrize(
