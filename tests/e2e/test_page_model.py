@@ -21,6 +21,7 @@ CARD: dict[str, Any] = {
     "per_topic": {"method": "at the thresholds", "sport": {"precision": 0.8, "recall": 0.7, "f1": 0.75}},
     "reliability": {"method": "cross-fitted", "posts": 30, "topics": {"sport": BINS, "ads": BINS}},
     "folds": {"first": {"f1": 0.5, "posts": 10}, "second": {"f1": 0.25, "posts": 12}},
+    "start": {"model": "older 1.0", "start": {"model": "oldest 0.1"}, "averaged_with": [{"model": "other 1.0"}]},
     "notes": [{"by": "А", "when": None}, {"by": "Б", "when": True}],
 }  # fmt: skip
 
@@ -56,6 +57,13 @@ def test_a_model_tells_what_it_reaches_and_how_far_to_believe_it(
     folds = page.locator("#card section", has=page.get_by_role("heading", name="folds"))
     expect(folds.locator("tbody tr").first.locator("th, td")).to_have_text(["first", "50,0\xa0%", "10"])
     expect(page.locator("#card")).not_to_contain_text("0,75")
+    # A history may be long: it is there for who asks.
+    expect(page.get_by_text("older 1.0")).to_be_hidden()
+    page.get_by_text("Начато с модели").first.click()
+    expect(page.get_by_text("older 1.0")).to_be_visible()
+    page.get_by_text("Веса усреднены с весами моделей").click()
+    expect(page.get_by_text("other 1.0")).to_be_visible()
+    expect(page.get_by_text("oldest 0.1")).to_be_hidden()
     assert barriers(page) == []
     watch.assert_clean()
 

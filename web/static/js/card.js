@@ -7,6 +7,8 @@ import { t, tOr } from "./words.js";
 const SHARES = /(^|_)(f1|precision|recall|accuracy|auc|ap|share|ece|right|average_precision)(_|$)/;
 const LONG = 40;
 const FOLDED = 9;
+// What a model started from has a start of its own, and so on back to the first: few follow it that far.
+const HISTORY = ["start", "averaged_with"];
 // The database keeps the parts of a card by their length; people read them by what they are about.
 const ORDER = ["base", "base_licence", "licence", "language", "data", "validation", "crops_of_2_to_30_words", "off_topic", "calibration", "thresholds"];
 const LAST = ["training", "minutes", "seeds_run"];
@@ -52,15 +54,18 @@ export function cardView(title, card, names, level = 3) {
     } else {
       const inner = Array.isArray(value) ? Object.fromEntries(value.map((item, index) => [index + 1, item])) : value;
       const name = names.get(key) ?? factName(key);
-      sections.push(section(name, cardView(`${title}, ${name}`, inner, names, Math.min(level + 1, 6)), Object.keys(inner).length, level));
+      const folded = HISTORY.includes(key) || Object.keys(inner).length > FOLDED;
+      // What is folded has no heading: those inside it follow the one before.
+      const below = folded ? level : Math.min(level + 1, 6);
+      sections.push(section(name, cardView(`${title}, ${name}`, inner, names, below), folded, level));
     }
   }
   return el("div", { class: "card-facts" }, plain.length > 0 && facts(plain), alike.length > 0 && asTable(title, alike, names), sections);
 }
 
 /** Much that few will read is folded. */
-function section(name, body, size, level) {
-  if (size > FOLDED) {
+function section(name, body, folded, level) {
+  if (folded) {
     return el("details", { class: "card-fold" }, el("summary", {}, name), body);
   }
   return el("section", {}, el(`h${level}`, { class: "small-heading" }, name), body);
