@@ -1,6 +1,6 @@
 """What the service adds to the network: a file through the whole service against `Classifier.predict` alone.
 
-    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3] [--name throughput]
+    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3] [--only ARM] [--name throughput]
 
 All arms work on the same posts in one run, in turns and in random order. The service's time is from the first byte
 of the upload to the moment when its last row is recorded; the classifier alone reads the posts from memory; the network
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("classifier", "network"), help="measure the service against this alone")
     parser.add_argument("--name", default="throughput", help="of the result")
     options = parser.parse_args()
     posts = read_posts(options.data, options.count)
@@ -44,6 +45,8 @@ def main() -> None:
             "classifier": lambda: by_classifier(alone, posts),
             "network": lambda: by_network(alone, prepared),
         }
+        if options.only:
+            arms = {name: arms[name] for name in ("service", options.only)}
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for _ in range(options.rounds):
             for name in random.sample(sorted(arms), len(arms)):
@@ -52,7 +55,8 @@ def main() -> None:
     rates = {name: summary([options.count / value for value in values]) for name, values in seconds.items()}
     ratios = {
         name: [alone / whole for alone, whole in zip(seconds[name], seconds["service"], strict=True)]
-        for name in ("classifier", "network")
+        for name in arms
+        if name != "service"
     }
     keep(
         options.name,
