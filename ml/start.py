@@ -195,13 +195,13 @@ def split(posts: data.Dataset, options: "TrainOptions") -> tuple[data.Dataset, d
 def judges(posts: data.Dataset, options: "TrainOptions") -> dict[str, list[int]]:
     """Return for each of several models that are averaged the rows of `posts` that it alone of them has not learnt.
 
-    Empty where a post is left that none of them has learnt, where not each has one of its own, or where the mean goes
-    on learning: then what these models say tells nothing of what comes out.
+    Empty where a post is left that none of them has learnt, where not each has one of its own, where the mean goes on
+    learning, or where it is to hold posts back itself: then what these models say tells nothing of what comes out.
 
     Raises:
         ModelError: a model folder is damaged.
     """
-    if not options.average or options.epochs or model_at(options.base) is None:
+    if not options.average or options.epochs or options.hold_back or model_at(options.base) is None:
         return {}
     folders = (options.base, *options.average)
     kept = [one.posts if one else frozenset() for one in map(held.read, map(Path, folders))]

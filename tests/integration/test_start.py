@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from cli.model_commands import evaluate, train
-from ml import artifact, held, metrics, weights
+from ml import artifact, calibrate, crops, held, weights
 from ml.classifier import Classifier
 from ml.data import read_folder, text_key
+from ml.posts import Post, compose
 from tests.integration.test_training import QUICK, base, none_file, posts, run, trained  # noqa: F401  (fixtures)
 
 
@@ -21,8 +23,12 @@ def card(folder: Path) -> dict[str, Any]:
 
 
 def logits(folder: Path, texts: Path, cache: Path) -> np.ndarray:
+    return logits_of(folder, read_folder(texts).posts, cache)
+
+
+def logits_of(folder: Path, posts: Sequence[Post], cache: Path) -> np.ndarray:  # noqa: F811
     classifier = Classifier.load(folder, arithmetic="float32", device="cpu", threads=1, cache_dir=cache)
-    return classifier.predict(read_folder(texts).posts).logits
+    return classifier.predict(posts).logits
 
 
 def test_the_linear_part_can_be_learnt_anew_beside_a_network_that_stays(
@@ -184,6 +190,8 @@ def test_networks_that_learn_what_the_others_hold_back_judge_their_mean(
     still = ["--base", parts[0], "--average", parts[1], *some, "--epochs", 0]
     output = run(train, posts, *still, "-o", tmp_path / "mean", "--ngram-share", 0.2, code=1)
     assert "what judges it must be made as it is" in output
+    output = run(train, posts, *still, "-o", tmp_path / "mean", "--hold-back", "1/2", code=1)
+    assert "No training held back any of these posts" in output
     output = run(train, posts, *still, "-o", tmp_path / "mean")
     assert "figures flatter" not in output
     content = card(tmp_path / "mean")
@@ -197,16 +205,25 @@ def test_networks_that_learn_what_the_others_hold_back_judge_their_mean(
 
     # Its figures are those of answers by the network that has not learnt the post.
     keys = [text_key(post) for post in everything.posts]
-    said = [logits(folder, posts, tmp_path) for folder in parts]
     rows = [row for row, key in enumerate(keys) if key in kept.posts]
-    asked = np.array([said[0 if keys[row] in first else 1][row] for row in rows])
-    topics = {
-        topic: metrics.average_precision(asked[:, column], everything.labels[rows, column])
-        for column, topic in enumerate(content["reliability"]["topics"])
-    }
-    found = content["validation"]["figures"]["mean_average_precision"]["mean"]
-    assert found == pytest.approx(np.mean(list(topics.values())), abs=0.03)
-    assert np.abs(said[0][rows] - said[1][rows]).max() > 0.1
+    texts = [compose(everything.posts[row]) for row in rows]
+    asked = [Post(text) for text in (*texts, *crops.pieces(texts, seed=1))]
+
+    def fitted(folders: list[Path]) -> list[list[float]]:
+        """Calibration and thresholds from what the first says of its part of the posts, and the second of the rest."""
+        said = np.stack([logits_of(folder, asked, tmp_path) for folder in folders]).reshape(2, -1, len(rows), 6)
+        answers = np.where(np.array([keys[row] in first for row in rows])[None, :, None], said[0], said[1])
+        found = calibrate.fit(answers[0], everything.labels[rows], answers[1:])
+        return np.array([found.threshold, found.slope, found.rivalry, found.intercept]).T.tolist()
+
+    shipped = [
+        [topic["threshold"], *(topic["calibration"][name] for name in ("slope", "rivalry", "intercept"))]
+        for topic in json.loads((tmp_path / "mean" / artifact.SETTINGS).read_text(encoding="utf-8"))["topics"]
+    ]
+    np.testing.assert_allclose(shipped, fitted(parts), rtol=0.01, atol=0.01)
+    # Neither those who have learnt a post nor the mean would have led to them.
+    for others in (parts[::-1], [tmp_path / "mean"] * 2):
+        assert np.abs(np.array(shipped) - fitted(others)).max() > 0.1
 
     # And who measures it on these posts is told that it has learnt them.
     output = run(evaluate, tmp_path / "mean", posts, "--cache-dir", tmp_path, "--device", "cpu")
