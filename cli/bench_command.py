@@ -22,7 +22,11 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Model folder; default: the service's.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Model folder; default: RUBRIKA_MODEL, else the shipped one.",
+)
 @click.option(
     "--seconds", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, help="For each arrangement."
 )

@@ -110,12 +110,11 @@ def from_feedback(out: Path, since: datetime | None, merge: Path | None) -> None
     engine = make_engine(database_url(settings), pool_size=1, application="rubrika data")
     try:
         with transaction(engine) as connection:
-            # The active model stands first, and its names count.
-            names = {
-                topic.id: TopicName(topic.id, topic.name, topic.name_en)
-                for model in reversed(fleet.models(connection))
-                for topic in model.topics
-            }
+            # The active model comes first: its names and its order count.
+            names: dict[str, TopicName] = {}
+            for model in fleet.models(connection):
+                for topic in model.topics:
+                    names.setdefault(topic.id, TopicName(topic.id, topic.name, topic.name_en))
             found = [
                 Judged(Post(one.doc_text, one.image2text, one.speech2text), frozenset(one.topics))
                 for one in feedback.read_all(connection, since.replace(tzinfo=UTC) if since else None)

@@ -21,7 +21,11 @@ SHOWN = 6
 @click.argument("text", default="")
 @click.option("--image", default="", help="Text found in its picture.")
 @click.option("--speech", default="", help="Text heard in its video.")
-@click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Model folder; default: the service's.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Model folder; default: RUBRIKA_MODEL, else the shipped one.",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="All topics and words with field, start, end and weight, as JSON."
 )

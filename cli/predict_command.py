@@ -33,7 +33,11 @@ FAILED_ROWS = 1
     default="-",
     help="File to write; default: standard output.",
 )
-@click.option("--model", type=click.Path(path_type=Path, file_okay=False), help="Model folder; default: the service's.")
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Model folder; default: RUBRIKA_MODEL, else the shipped one.",
+)
 @click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="Default: by the name of --out, else csv.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Which column is which field; may be repeated.")
 @click.option("--encoding", help="Encoding of FILE; default: found.")
@@ -101,7 +105,8 @@ def predict(
         raise RubrikaError(str(error)) from error
     progress.say(
         f"{tally.rows} rows in {tally.seconds:.1f} s ({tally.rows / tally.seconds:.0f} rows/s); "
-        f"{tally.failed} failed, {tally.without_topic} have no topic."
+        f"{tally.failed} failed, {tally.without_topic} have no topic. Model: {classifier.info.name} "
+        f"{classifier.info.version}."
     )
     sys.exit(FAILED_ROWS if tally.failed else 0)
 

@@ -10,6 +10,9 @@ from jobs.errors import RubrikaError
 
 BEST = "best.yaml"
 
+NOT_MEASURED = ("ngram-share", "ngram-crops")
+"""Options of the linear part, which is fitted when the network is done: no figure of a trial would show them."""
+
 NOT_TUNED = ("run", "config", "out", "o", "folds", "oof", "folds-of", "none")
 
 
@@ -90,6 +93,10 @@ def tune(
     from ml.tuning import tune as run
 
     content = _read(ranges)
+    if unseen := [name for name in content["ranges"] if name in NOT_MEASURED]:
+        raise RubrikaError(
+            f"{ranges}: {', '.join(unseen)} cannot be searched: trials measure the network without its linear part."
+        )
     spans = {name: _range(name, span, ranges) for name, span in content.pop("ranges").items()}
     fixed = {name: _value(name, value, ranges) for name, value in content.items()}
     taught_by = tuple(map(teachers.Teacher.parse, fixed.pop("teacher", ()))) or teachers.DEFAULT

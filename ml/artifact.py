@@ -217,14 +217,41 @@ def check_replaceable(path: Path) -> None:
         raise ModelError(f"{path} exists and is no model folder: choose another place to write to.")
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a target that `replacing` would refuse: for who has long work to do before.
+
+    Raises:
+        ModelError: as `replacing`.
+    """
+    check_replaceable(path)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent):
+            pass
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place, with a manifest, if the block ends well.
 
     Raises:
-        ModelError: as `check_replaceable`.
+        ModelError: as `check_replaceable`, or something cannot be written.
     """
     check_replaceable(path)
+    with _told(path), _draft(path) as draft:
+        yield draft
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:

@@ -250,9 +250,17 @@ def candidates(
         elif not bases:
             raise DataError(f"The candidate {name} needs an encoder: name it with --base.")
         else:
-            for base in bases:
-                short = base.rstrip("/").split("/")[-1]
-                # The epochs are part of the name: trials with other ones are other trials.
-                what = f"{name}({short})" if name == "frozen" else f"{name}({short}, {options.epochs} epochs)"
+            for base, short in zip(bases, _short(bases), strict=True):
+                # The prefix and the epochs are part of the name: trials with other ones are other trials.
+                parts = [short, *([f"prefix {options.prefix.strip()!r}"] if options.prefix else [])]
+                if name == "tuned":
+                    parts.append(f"{options.epochs} epochs")
+                what = f"{name}({', '.join(parts)})"
                 found.append(Candidate(what, variant, partial(ENCODERS[name], options, base, variant)))
     return found
+
+
+def _short(bases: Sequence[str]) -> list[str]:
+    """Names for people: the last part of a path, unless two have it in common."""
+    last = [base.rstrip("/").split("/")[-1] for base in bases]
+    return [base if last.count(short) > 1 else short for base, short in zip(bases, last, strict=True)]

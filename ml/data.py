@@ -168,7 +168,12 @@ def _topics(folder: Path, stems: list[str]) -> tuple[TopicName, ...]:
 def _read_csv(file: Path) -> list[Post]:
     rows = table_rows(file, delimiter=",")
     if rows and "doc_text" not in rows[0]:
-        raise DataError(f"{file} has no column `doc_text`; its columns are {', '.join(rows[0])}.")
+        # Cells beyond the header have no column.
+        columns = ", ".join(name for name in rows[0] if name is not None)
+        raise DataError(
+            f"{file} has no column `doc_text`; its columns are {columns}. Cells are divided by commas; `rubrika data "
+            "check` finds out what else is wrong."
+        )
     posts = [Post(*(row.get(field) or "" for field in FIELDS)) for row in rows]
     posts = [post for post in posts if not is_empty(post)]
     if not posts:

@@ -26,8 +26,9 @@ def encoder_vectors(base: str, texts: Sequence[str], prefix: str = "", middle: b
     encoder = network.from_base(base, "mean", 1, 0.0).encoder.eval()
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"transformers cannot load the tokenizer of {base!r}.") from error
+    except Exception as error:
+        # The library of tokenizers has no exception of its own for a file that is damaged.
+        raise ModelError(f"transformers cannot load the tokenizer of {base!r}: {error}") from error
     longest = min(MAX_TOKENS, network.longest_input(encoder.config))
     # Texts of like length share a batch, so that little of it is padding.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))

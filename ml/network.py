@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ml import artifact, ngrams, weights
@@ -209,7 +210,7 @@ def from_base(
         if hasattr(config, "attention_probs_dropout_prob"):
             config.attention_probs_dropout_prob = attention_dropout
         encoder = AutoModel.from_pretrained(base, config=config, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"transformers cannot load {base!r} as an encoder: {reason}") from error
     return TopicNetwork(encoder, pooling, topics, merge_after=merge_after)

@@ -95,18 +95,14 @@ def rewrite(folder: Path, out: Path, settings: dict[str, Any], content: dict[str
     """Write the model folder `out`: that of `folder`, described by other contents of `rubrika.json` and `card.json`.
 
     Raises:
-        DataError: it cannot be written.
-        ModelError: `out` is something other than a model folder.
+        ModelError: `out` is something other than a model folder, or cannot be written.
     """
-    try:
-        with artifact.replacing(out) as draft:
-            for file in folder.iterdir():
-                if file.is_file() and file.name != artifact.MANIFEST:
-                    shutil.copy(file, draft / file.name)
-            former = draft / artifact.README
-            told = former.read_text(encoding="utf-8") if former.exists() else ""
-            card.write_description(draft, settings, content)
-            written = former.read_text(encoding="utf-8")
-            former.write_text(compare_report.with_section_of(written, told), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{out} cannot be written: {error.strerror}.") from error
+    with artifact.replacing(out) as draft:
+        for file in folder.iterdir():
+            if file.is_file() and file.name != artifact.MANIFEST:
+                shutil.copy(file, draft / file.name)
+        former = draft / artifact.README
+        told = former.read_text(encoding="utf-8") if former.exists() else ""
+        card.write_description(draft, settings, content)
+        written = former.read_text(encoding="utf-8")
+        former.write_text(compare_report.with_section_of(written, told), encoding="utf-8")

@@ -70,6 +70,9 @@ class RunFolder:
         """
         file = self.path / CHECKPOINT
         if not file.exists():
+            # A run that came to its end is made anew, and so are its figures.
+            for name in (EPOCHS, CURVES):
+                (self.path / name).unlink(missing_ok=True)
             return None
         try:
             state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)

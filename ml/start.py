@@ -55,6 +55,28 @@ def at(options: "TrainOptions", topics: tuple[data.TopicName, ...]) -> Start:
     return Start(net, new_head, model.tokenizer(), _as_the_model(model, options))
 
 
+def in_its_order(posts: data.Dataset, folder: Path, options: "TrainOptions") -> data.Dataset:
+    """Return `posts`, read from `folder`, with the topics in the order of the model to start from.
+
+    Where it knows the same topics its head goes on; with others a head begins anew and has to learn.
+
+    Raises:
+        ModelError: the topics are others, and nothing is to be learnt.
+    """
+    model = model_at(options.base)
+    if model is None:
+        return posts
+    known, found = [topic.id for topic in model.info.topics], [topic.id for topic in posts.topics]
+    if set(known) == set(found):
+        return held.with_topics_of(model.info, posts, folder)
+    if not options.epochs:
+        raise ModelError(
+            f"{options.base} knows the topics {', '.join(known)}; {folder} has {', '.join(found)}. A head for other "
+            "topics has to learn, and without an epoch it does not."
+        )
+    return posts
+
+
 def _average(net: network.TopicNetwork, model: ModelFolder, others: Sequence[str], new_head: bool) -> None:
     """Make the weights of `net`, the network of `model`, the mean of its and those of the models `others`.
 
@@ -251,5 +273,6 @@ def _tokenizer(base: str) -> str:
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, use_fast=True)
         return str(tokenizer.backend_tokenizer.to_str())
-    except (OSError, ValueError, AttributeError) as error:
+    except Exception as error:
+        # The library of tokenizers has no exception of its own for a file that is damaged.
         raise ModelError(f"transformers finds no fast tokenizer for {base!r}: {error}") from error

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from ml import calibrate, card, crops, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
-from ml.artifact import check_replaceable, read
+from ml.artifact import check_writable, read
 from ml.backends.torch_any import load_network
 from ml.cleaning import Cleaning
 from ml.counter_examples import CounterExamples
@@ -112,14 +112,15 @@ def train(
         The validation figures, each with its spread over random halvings of the validation posts.
 
     Raises:
-        DataError, ModelError: as `data.read_folder` and `network.from_base`; also if `out` is something else.
+        DataError, ModelError: as `data.read_folder` and `network.from_base`; also if `out` is something else or cannot
+            be written, which is found out before anything is learnt.
     """
-    check_replaceable(out)
+    check_writable(out)
     # A mistake in a list is told before minutes are spent on reading.
     Cleaning.parse(options.clean)
     options = replace(options, teacher_names=teachers.names(taught_by) if options.teacher_weight else ())
     began = time.monotonic()
-    posts = data.read_folder(folder)
+    posts = start.in_its_order(data.read_folder(folder), folder, options)
     judges = start.judges(posts, options)
     if judges:
         # Each of the networks has learnt what the others held back, and their mean all of it.
@@ -246,6 +247,8 @@ def fit_fold(
     device = _prepare_torch(options)
     begun = start.at(options, learn.topics)
     options, net = begun.options, begun.net.to(device)
+    if begun.new_head and start.model_at(options.base) is not None:
+        say("! The model to start from knows other topics: its network goes on, and its head begins anew.")
     max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
     encoder = TextEncoder(begun.tokenizer, options.prefix, max_tokens, Cleaning.parse(options.clean), options.fields)
     fitted = Fitted(net, encoder, begun.tokenizer, max_tokens, net.encoder.config.pad_token_id or 0, options)

@@ -97,6 +97,7 @@ def tune(
         ModelError: as `train.fit_fold`.
     """
     start.check_knows_nothing(options.base)
+    start.check_knows_nothing(options.teacher_base or options.base)
     posts = data.read_folder(folder)
     posts = posts.take(data.split(posts, options.validation_share, options.seed)[0])
     learn_rows, check_rows = data.split(posts, options.validation_share, options.seed)
@@ -137,6 +138,8 @@ def _try(
     taught_by: Sequence[teachers.Teacher],
 ) -> None:
     chosen: dict[str, Any] = {name: one.suggest(trial, name) for name, one in ranges.items()}
+    # The linear part comes after all that is measured here.
+    tried = replace(options, ngram_share=0.0, **chosen)
     began, glances = time.monotonic(), list[fitting.Glance]()
 
     def watch(glance: fitting.Glance) -> None:
@@ -146,15 +149,17 @@ def _try(
             raise optuna.TrialPruned
 
     try:
-        train.fit_fold(*posts, replace(options, **chosen), none, taught_by=taught_by, watch=watch)
+        train.fit_fold(*posts, tried, none, taught_by=taught_by, watch=watch)
     except optuna.TrialPruned:
         state = PRUNED
     else:
         state = COMPLETE
-    trial.set_user_attr("figures", glances[-1].figures)
+    # With patience the weights of the best epoch are taken, else those of the last.
+    kept = max(glances, key=lambda one: one.watched) if tried.patience else glances[-1]
+    trial.set_user_attr("figures", kept.figures)
     trial.set_user_attr("seconds", round(time.monotonic() - began, 1))
     ended = state is PRUNED
-    study.tell(trial, None if ended else glances[-1].watched, state=state)
+    study.tell(trial, None if ended else kept.watched, state=state)
 
 
 def _study(out: Path, made_for: str) -> optuna.Study:
@@ -187,7 +192,8 @@ def _ask_once(
     file = out / "teachers.npz"
     if not file.exists():
         say(f"asking {', '.join(one.name for one in taught_by)} ...")
-        logits = teachers.together(learn, taught_by, options.seed, (options.base, options.prefix))
+        asked = (options.teacher_base or options.base, options.prefix)
+        logits = teachers.together(learn, taught_by, options.seed, asked)
         keys = tuple(data.text_key(post) for post in learn.posts)
         teachers.OutOfFold(keys, tuple(topic.id for topic in learn.topics), logits, logits).write(file)
     return (teachers.Teacher(str(file)),)

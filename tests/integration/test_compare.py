@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from ml import artifact
-from ml.candidates import PLAIN, candidates
+from ml.candidates import PLAIN, EncoderOptions, candidates
 from ml.comparing import TRIALS, Row, ablation, choose, only_first, read_trials
 from ml.comparing import Preparation as Preparation_
 from ml.errors import DataError
@@ -172,6 +172,18 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(posts: Path, tmp_path: Pa
     assert "no folder" in compare(tmp_path / "none", "--out", out, code=2)
     with pytest.raises(DataError, match="each also with `:single`"):
         candidates(["tfidf-svm:double"])
+
+
+def test_trials_with_another_encoder_or_prefix_are_other_trials() -> None:
+    def labels(*bases: str, prefix: str = "") -> list[str]:
+        return [one.label for one in candidates(["frozen", "tuned"], bases, EncoderOptions(prefix))]
+
+    assert labels("runs/e5") == ["frozen(e5)", "tuned(e5, 4 epochs)"]
+    assert labels("runs/e5", prefix="passage: ") == [
+        "frozen(e5, prefix 'passage:')",
+        "tuned(e5, prefix 'passage:', 4 epochs)",
+    ]
+    assert labels("one/e5", "two/e5")[:2] == ["frozen(one/e5)", "frozen(two/e5)"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_learnt(posts: Path, tmp_path: Path) -> None:

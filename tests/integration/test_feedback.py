@@ -11,8 +11,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
 from cli.main import main
-from jobs import partitions
+from jobs import fleet, partitions
 from jobs.database import run, transaction
+from jobs.records import Topic
 from jobs.settings import Settings
 from ml import counter_examples, data
 from ml.counter_examples import Source
@@ -128,7 +129,7 @@ def test_a_deleted_job_takes_its_judgements_along_and_an_expired_one_leaves_them
 
 
 def test_judgements_become_a_folder_to_train_with(
-    client: FlaskClient, worker: Worker, settings: Settings, tmp_path: Path
+    client: FlaskClient, worker: Worker, settings: Settings, engine: Engine, tmp_path: Path
 ) -> None:
     for fields, topics in (
         ({"text": MATCH, "image2text": "счёт 3:0"}, ["humour"]),
@@ -138,6 +139,10 @@ def test_judgements_become_a_folder_to_train_with(
     ):
         address = post_text(client, worker, **fields)
         assert client.post(f"{address}/feedback", json={"topics": topics}).status_code == 200
+    # Names and order are those of the active model, whatever others there are.
+    others = [Topic("ads", "Ads", "Ads", 0.5), Topic("sport", "Sport", "Sport", 0.5)]
+    with transaction(engine) as connection:
+        fleet.register_model(connection, name="b", version="1", sha256="b" * 64, topics=others, card={}, activate=False)
     out = tmp_path / "judged"
     done = from_feedback(settings, out)
     assert done.exit_code == 0, done.output

@@ -118,6 +118,14 @@ def test_a_run_goes_on_with_the_counter_examples_that_it_began_with(posts: Path,
     assert "the data" in run(train, *began, "--none", none, "-o", tmp_path / "out", code=1)
 
 
+def test_a_run_that_came_to_its_end_is_made_anew(base: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        folder = RunFolder(tmp_path / "run", {}, "")
+        fit(base, folder, PLAN)
+        folder.finish()
+        assert [line["epoch"] for line in folder.epochs()] == list(range(1, PLAN.epochs + 1))
+
+
 def test_early_stopping_ends_the_run_and_takes_the_best_epoch(base: Path, tmp_path: Path) -> None:
     plan = fitting.Plan(**{**vars(PLAN), "epochs": 6, "patience": 2})
     folder = RunFolder(tmp_path / "run", {}, "")

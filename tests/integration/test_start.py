@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,29 @@ def test_a_network_with_the_same_topics_goes_on_with_its_head(
     fewer.mkdir()
     for topic in ("sport", "politics", "ads"):
         (fewer / f"{topic}.csv").write_bytes((posts / f"{topic}.csv").read_bytes())
-    run(train, fewer, *options, "-o", tmp_path / "other")
+    said = run(train, fewer, *options, "-o", tmp_path / "other")
+    assert "its head begins anew" in said
     assert [topic.id for topic in artifact.read(tmp_path / "other").info.topics] == ["sport", "ads", "politics"]
+    untaught = run(train, fewer, *options, "--epochs", 0, "-o", tmp_path / "untaught", code=1)
+    assert "A head for other topics has to learn" in " ".join(untaught.split())
+
+
+def test_the_order_of_topics_is_that_of_the_model_to_start_from(
+    trained: Path,  # noqa: F811
+    posts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Or its head would speak of other topics than it has learnt."""
+    named = tmp_path / "named"
+    shutil.copytree(posts, named)
+    wanted = artifact.read(trained).info.topics
+    names = {topic.id: {"name": topic.name, "name_en": topic.name_en} for topic in reversed(wanted)}
+    (named / "names.json").write_text(json.dumps(names), encoding="utf-8")
+    still = ["--base", trained, *QUICK, "--epochs", 0, "--ngram-share", 0, "--teacher-weight", 0]
+    said = run(train, named, *still, "-o", tmp_path / "still")
+    assert "begins anew" not in said
+    assert [topic.id for topic in artifact.read(tmp_path / "still").info.topics] == [topic.id for topic in wanted]
+    assert card(tmp_path / "still")["validation"]["figures"]["micro_f1"]["mean"] > 0.6
 
 
 def test_a_training_may_start_from_the_mean_of_several_models(

@@ -338,6 +338,17 @@ def test_mistakes_are_answered_in_a_sentence(posts: Path, base: Path, tmp_path: 
     assert "There is no model folder" in run(evaluate, tmp_path / "none", posts, code=1)
     assert "There is no model folder" in run(export, tmp_path / "none", "-o", tmp_path / "x.onnx", code=1)
     assert not out.exists()
+    below = precious / "cat.jpg" / "mine"
+    told = refused(posts, "--base", base, "-o", below)
+    assert "mine cannot be written: Not a directory" in " ".join(told.split())
+    assert "to learn from" not in told
+    damaged = tmp_path / "damaged"
+    shutil.copytree(base, damaged)
+    (damaged / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    assert "cannot load" in refused(posts, "--base", damaged, "-o", out, "--teacher-weight", "0")
+    shutil.copytree(base, damaged, dirs_exist_ok=True)
+    (damaged / "tokenizer.json").write_text("{", encoding="utf-8")
+    assert "finds no fast tokenizer" in refused(posts, "--base", damaged, "-o", out, "--teacher-weight", "0")
 
 
 def test_training_without_its_packages_says_how_to_install_them(

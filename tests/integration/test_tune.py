@@ -125,6 +125,7 @@ def test_trials_that_lag_behind_are_ended_early(base: Path, tmp_path: Path) -> N
         ("lr: 1", "must have `ranges:`"),
         ("ranges: {}", "must have `ranges:`"),
         ("ranges: {rate: [1, 2]}", "no option --rate"),
+        ("ranges: {ngram-share: [0.2, 0.4]}", "ngram-share cannot be searched"),
         ("ranges: {run: [a, b]}", "no option --run"),
         ("ranges: {epochs: [few]}", "epochs: 'few' is not a valid integer"),
         ("ranges: {epochs: {low: -1, high: 3}}", "epochs: -1 is not in the range"),

@@ -1,6 +1,8 @@
 """A model folder is read whole or refused in a sentence."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,14 +83,23 @@ def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
     def break_off() -> None:
         with artifact.replacing(path) as draft:
             (draft / "half").write_text("half", encoding="utf-8")
-            raise InterruptedError
+            raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         break_off()
     assert artifact.read(path).info == before
     with artifact.replacing(path) as draft:
         make_tiny_model(draft, seed=1)
     assert artifact.read(path).info.sha256 != before.sha256
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_full_disk_is_told_and_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    path = make_tiny_model(tmp_path / "model")
+    before = artifact.read(path).info
+    with pytest.raises(ModelError, match="model cannot be written: No space left"), artifact.replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert artifact.read(path).info == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 

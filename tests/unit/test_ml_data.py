@@ -72,6 +72,9 @@ def test_a_missing_folder_column_or_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("text\ny\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column `doc_text`; its columns are text"):
         data.read_folder(tmp_path)
+    (tmp_path / "b.csv").write_text("doc_text;image2text\nПривет, мир;\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"its columns are doc_text;image2text\. Cells are divided by commas"):
+        data.read_folder(tmp_path)
     (tmp_path / "b.csv").write_bytes("doc_text\nпривет\n".encode("cp1251"))
     with pytest.raises(DataError, match="not UTF-8"):
         data.read_folder(tmp_path)
