@@ -7,6 +7,7 @@ core and without holding up the threads of this one. An empty text and none are 
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -49,11 +50,16 @@ def export_parquet(engine: Engine, export: Export) -> Iterator[bytes]:
 
 
 def _converted(schema: list[tuple[str, str]], rows: Iterator[bytes]) -> Iterator[bytes]:
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-X", "utf8", "-c", _START, json.dumps(schema)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    # An argument holds 128 KiB at most, and the names of all columns may be longer.
+    with tempfile.TemporaryFile() as described:
+        described.write(json.dumps(schema).encode())
+        described.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-X", "utf8", "-c", _START, str(described.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[described.fileno()],
+        )
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018  (they were asked for)
     failed: list[BaseException] = []
     feeder = threading.Thread(target=_feed, args=(child, child.stdin, rows, failed), name="parquet", daemon=True)

@@ -122,8 +122,11 @@ def float32(value: float) -> float:
 
 
 def real(value: float) -> str:
-    """A number as a literal of type `real`."""
-    return f"'{float(value)!r}'::real"
+    """A number as a literal of type `real`.
+
+    It is made a float32 here: Postgres refuses to round a number to 0 that is too small for one.
+    """
+    return f"'{float32(value)!r}'::real"
 
 
 def _literal(word: str) -> str:

@@ -128,8 +128,8 @@ def page_of(kind: type[T], path: str, params: Mapping[str, Any]) -> "Call[Page[T
 def classify(posts: Sequence[Post], *, wait: float, explain: bool, key: str | None) -> Call[tuple[Classification, ...]]:
     """Post up to as many texts as the service takes in one request; the answers are in their order."""
     more = {"explain": True} if explain else {}
-    items = [given(**{name: value for name, value in vars(post).items() if value != ""}) for post in posts]
-    body = {**items[0], **more} if len(items) == 1 else {"items": items, **more}
+    items = [{**given(**{name: value for name, value in vars(post).items() if value != ""}), **more} for post in posts]
+    body = items[0] if len(items) == 1 else {"items": items}
     headers = {"Idempotency-Key": key or str(uuid4())}
     held = min(int(wait), MAX_WAIT_SECONDS)
     if held > 0:

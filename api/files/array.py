@@ -3,30 +3,23 @@
 from collections.abc import Iterator
 
 from api.files.errors import FileCode, UnreadableFile
-from api.files.model import FileRow, Layout, Limits, ReadOptions
-from api.files.objects import JsonError, Parsed, RowMaker, after_white, find_columns, is_too_deep, parse, too_deep
+from api.files.model import Limits, ReadOptions
+from api.files.object_reader import ObjectReader
+from api.files.objects import JsonError, Parsed, after_white, is_too_deep, parse, too_deep
 from api.files.source import Look, Text, TextBlocks
-from api.files.text_reader import TextReader
 
 
-class ArrayReader(TextReader):
+class ArrayReader(ObjectReader):
     """Reads one array of objects. An element of the wrong kind is an error of that row.
 
     Broken JSON refuses the file: nothing says where the next element would begin.
     """
 
     def __init__(self, text: Text, options: ReadOptions, limits: Limits) -> None:
-        names, mapped = find_columns(_first_values(text.look(), limits), options, limits)
-        layout = Layout("json", text.encoding, None, names, mapped.mapping, mapped.guessed)
-        super().__init__(text, layout, options, limits)
+        super().__init__(text, "json", _first_values(text.look(), limits), options, limits)
 
-    def _rows(self) -> Iterator[FileRow]:
-        maker = RowMaker(self.layout.mapping, self._limits)
-        for row_no, line, value, raw in _values(self._text.read(), self._limits):
-            if isinstance(value, JsonError):
-                yield maker.broken(row_no, line, str(value))
-            else:
-                yield maker.row(row_no, line, value, raw)
+    def _values(self) -> Parsed:
+        return _values(self._text.read(), self._limits)
 
 
 def _first_values(look: Look, limits: Limits) -> Parsed:

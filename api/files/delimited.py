@@ -93,6 +93,9 @@ def _dialect_of(text: Text, file_format: Literal["csv", "tsv"], named: str | Non
     try:
         sample = blocks.next_block()
         is_whole = not blocks.next_part()
+        if is_whole:
+            # A last line without an end is no whole one, and was left behind.
+            sample += blocks.next_block()
     except LongLineError:
         message = f"Line 1 or one soon after it is longer than {limits.max_row_chars} characters."
         raise UnreadableFile(FileCode.ROW_TOO_LONG, message, line=1) from None

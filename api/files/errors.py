@@ -66,7 +66,7 @@ class FileCode(StrEnum):
     """A spreadsheet under a password."""
 
     UNKNOWN_SHEET = "unknown_sheet"
-    """The option `sheet` names none of the sheets; the message lists them."""
+    """The option `sheet` names none of the sheets, which the message lists, or is longer than any name may be."""
 
     EMPTY_FILE = "empty_file"
     """Nothing in it, or only white space."""

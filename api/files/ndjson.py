@@ -2,27 +2,20 @@
 
 from collections.abc import Iterator
 
-from api.files.model import FileRow, Layout, Limits, ReadOptions
-from api.files.objects import JsonError, Parsed, RowMaker, find_columns, is_too_deep, parse, too_deep
+from api.files.model import Limits, ReadOptions
+from api.files.object_reader import ObjectReader
+from api.files.objects import JsonError, Parsed, is_too_deep, parse, too_deep
 from api.files.source import Text, TextBlocks
-from api.files.text_reader import TextReader
 
 
-class NdjsonReader(TextReader):
+class NdjsonReader(ObjectReader):
     """Reads a file of objects, one a line. A line that cannot be read is an error of that row alone."""
 
     def __init__(self, text: Text, options: ReadOptions, limits: Limits) -> None:
-        names, mapped = find_columns(_values(text.look(), limits), options, limits)
-        layout = Layout("ndjson", text.encoding, None, names, mapped.mapping, mapped.guessed)
-        super().__init__(text, layout, options, limits)
+        super().__init__(text, "ndjson", _values(text.look(), limits), options, limits)
 
-    def _rows(self) -> Iterator[FileRow]:
-        maker = RowMaker(self.layout.mapping, self._limits)
-        for row_no, line, value, raw in _values(self._text.read(), self._limits):
-            if isinstance(value, JsonError):
-                yield maker.broken(row_no, line, str(value))
-            else:
-                yield maker.row(row_no, line, value, raw)
+    def _values(self) -> Parsed:
+        return _values(self._text.read(), self._limits)
 
 
 def _values(parts: Iterator[str], limits: Limits) -> Parsed:

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from api.files.columns import MAX_NAME_CHARS, Mapped, map_columns, no_text_column
@@ -91,7 +91,7 @@ def is_too_deep(text: str, max_depth: int) -> bool:
 
 
 def find_columns(values: Parsed, options: ReadOptions, limits: Limits) -> tuple[tuple[str, ...], Mapped]:
-    """Return the columns to show (the keys of the first objects, as they come up) and which of them is which field.
+    """Return the keys of the first objects, as they come up, and which of them is which field.
 
     Without a single object among the first values the fields' own names are returned: iterating over the rows will
     say what is wrong with them. Raises `UnreadableFile` when there are objects and none of their keys holds a text.
@@ -117,16 +117,31 @@ def find_columns(values: Parsed, options: ReadOptions, limits: Limits) -> tuple[
 
 
 class RowMaker:
-    """Makes rows of parsed objects, by one mapping."""
+    """Makes rows of parsed objects, and knows the keys that came up in them.
 
-    def __init__(self, mapping: Mapping[str, str], limits: Limits) -> None:
-        # A key that is rare need not occur among the first objects: a field's own name always means the field.
-        by_field: dict[str, str | None] = {field: field for field in FIELDS if field not in mapping.values()}
+    Attributes:
+        columns: the keys that were known at the beginning, then those that came up later, as far as the limits allow.
+        mapping: which of them is which field.
+    """
+
+    def __init__(
+        self, columns: Sequence[str], mapping: Mapping[str, str], options: ReadOptions, limits: Limits
+    ) -> None:
+        self.columns = tuple(columns)
+        self.mapping = dict(mapping)
+        # A key that is rare need not occur among the first objects: a field's own name always means the field, unless
+        # the caller says that the field has no column.
+        unwanted = {field for field, column in (options.columns or {}).items() if not column}
+        by_field: dict[str, str | None] = {
+            field: field for field in FIELDS if field not in mapping.values() and field not in unwanted
+        }
         by_field.update(mapping)
         self._text_keys = tuple(by_field.get(field) for field in FIELDS[:3])
         self._id_key = by_field.get("custom_id")
         self._own_keys = frozenset((*self._text_keys, self._id_key))
         self._called = text_columns(mapping)
+        self._known = set(columns)
+        self._name_chars = sum(map(len, columns))
         self._limits = limits
 
     def broken(self, row_no: int, line: int, reason: str) -> FileRow:
@@ -140,6 +155,8 @@ class RowMaker:
             return self.broken(row_no, line, "it is not a JSON object")
         if len(value) > self._limits.max_columns:
             return self.broken(row_no, line, f"it has {len(value)} keys, and the limit is {self._limits.max_columns}")
+        if not self._known.issuperset(value):
+            self._take_in(value)
         texts, custom_id, problem = self._fields(value, line)
         extra = {key: value[key] for key in value if key not in self._own_keys}
         # A NUL or half a surrogate pair can only come from an escape: the parser refuses the one, no decoder gives the
@@ -157,6 +174,22 @@ class RowMaker:
         if problem is not None:
             texts = storable_texts(texts, self._limits.max_text_chars)
         return FileRow(row_no, *texts, custom_id, extra, problem)
+
+    def _take_in(self, keys: Iterable[str]) -> None:
+        """Add the keys that are new to the columns. One that does not fit is kept in its row and named nowhere."""
+        for key in keys:
+            if key in self._known or not self._has_room_for(key) or not is_storable(key):
+                continue
+            self.columns += (key,)
+            self._known.add(key)
+            self._name_chars += len(key)
+            if key in self._own_keys and key in FIELDS:
+                # What is mapped by another name was among the columns before, so this is a field by its own name.
+                self.mapping[key] = key
+
+    def _has_room_for(self, key: str) -> bool:
+        fits = len(key) <= MAX_NAME_CHARS and self._name_chars + len(key) <= self._limits.max_header_chars
+        return fits and len(self.columns) < self._limits.max_columns
 
     def _fields(
         self, value: dict[str, object], line: int

@@ -27,6 +27,8 @@ class Dialect:
     """Whether a space after a delimiter is not part of the cell."""
     skip_lines: int = 0
     """Rows before the header: a `sep=;` that Excel understands."""
+    quoted: bool = True
+    """Whether quotes around a cell are no part of it."""
 
 
 def csv_rows(lines: Iterator[str], dialect: Dialect, max_row_chars: int) -> "Reader":
@@ -34,7 +36,12 @@ def csv_rows(lines: Iterator[str], dialect: Dialect, max_row_chars: int) -> "Rea
     # The limit belongs to the whole process and guards nothing here (rows are bounded before they get this far), but
     # its default would refuse long cells. It only ever grows, so readers in other threads are not disturbed.
     csv.field_size_limit(max(csv.field_size_limit(), 4 * max_row_chars))
-    return csv.reader(lines, delimiter=dialect.delimiter or NO_DELIMITER, skipinitialspace=dialect.skip_space)
+    return csv.reader(
+        lines,
+        delimiter=dialect.delimiter or NO_DELIMITER,
+        skipinitialspace=dialect.skip_space,
+        quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
+    )
 
 
 def records(blocks: TextBlocks, dialect: Dialect, max_row_chars: int) -> Iterator[tuple[int, list[str]]]:

@@ -3,9 +3,13 @@
 import json
 from typing import Any, BinaryIO
 
+from api.files.errors import FileCode, UnreadableFile
 from api.files.model import Layout, Limits, ReadOptions
 from api.files.sandbox import Sandboxed
 from api.files.table import TableReader, named_columns
+
+MAX_SHEET_CHARS = 200
+"""Excel allows 31. What is asked for goes to the parser as an argument of a process, which has its bounds."""
 
 
 class SheetReader(TableReader):
@@ -16,6 +20,9 @@ class SheetReader(TableReader):
     """
 
     def __init__(self, file: BinaryIO, options: ReadOptions, limits: Limits) -> None:
+        if options.sheet is not None and len(options.sheet) > MAX_SHEET_CHARS:
+            message = f"`sheet` is longer than {MAX_SHEET_CHARS} characters. Give the number of the sheet, from 1."
+            raise UnreadableFile(FileCode.UNKNOWN_SHEET, message)
         source = Sandboxed("sheet", file, limits, sheet=options.sheet)
         head = source.head
         try:

@@ -97,6 +97,14 @@ def test_ndjson_as_the_raw_body(client: FlaskClient, worker: Worker) -> None:
     assert [json.loads(line)["likes"] for line in lines] == [5, None]
 
 
+def test_keys_that_come_up_late_come_back_in_the_results(client: FlaskClient) -> None:
+    lines = ['{"text": "тишина"}'] * 1200 + ['{"text": "матч", "image2text": "счёт", "label": [1]}']
+    job = upload(client, "\n".join(lines).encode(), "a.ndjson").get_json()
+    rows = [json.loads(line) for line in client.get(job["links"]["ndjson"]).text.splitlines()]
+    assert (rows[-1]["image2text"], rows[-1]["label"]) == ("счёт", [1])
+    assert (rows[0]["image2text"], rows[0]["label"]) == ("", None)
+
+
 @pytest.mark.parametrize(
     ("data", "name", "status", "code"),
     [

@@ -129,6 +129,17 @@ def test_a_place_in_an_order_that_is_none_of_ours_is_refused(
     assert_problem(client.get(f"{done}?sort=sport&cursor={cursor(*values)}"), 422, "invalid_cursor")
 
 
+@pytest.mark.parametrize("number", ["1e-50", "1e-40"])
+def test_numbers_too_small_for_postgres_are_next_to_nothing(client: FlaskClient, done: str, number: str) -> None:
+    rows = [1, 3, 5, 6]
+    assert rows_of(client, f"{done}?topic=sport&min_probability={number}") == rows
+    assert rows_of(client, f"{done}?topic=sport&thresholds=sport:{number}") == rows
+    assert rows_of(client, f"{done}?topic=sport&max_probability={number}") == []
+    assert len(client.get(f"{done}.csv?topic=sport&thresholds=sport:{number}").text.splitlines()) == 1 + len(rows)
+    after = client.get(f"{done}?sort=sport&cursor={cursor(float(number), 0, 0)}")
+    assert [row["row"] for row in after.get_json()["items"]] == [3, 6, 1, 5]
+
+
 @pytest.mark.parametrize(
     ("query", "code"),
     [

@@ -246,6 +246,13 @@ def test_a_sheet_that_breaks_in_the_middle_does_not_look_whole(app: Any, client:
     assert b"PK\5\6" not in b"".join(got)
 
 
+def test_parquet_takes_names_of_columns_that_are_long_together(client: FlaskClient) -> None:
+    names = [f"{number:03}{'я' * 167}" for number in range(150)]
+    job = upload(client, table(["text", *names], ["матч", *names])).get_json()["id"]
+    [row] = parquet_rows(exported(client, job, "parquet"))
+    assert [row[name] for name in names] == names
+
+
 def test_parquet_that_breaks_in_the_middle_does_not_look_whole() -> None:
     def rows() -> Iterator[bytes]:
         for number in range(40_000):
@@ -298,6 +305,7 @@ def test_a_workbook_is_previewed_with_its_sheets_and_one_is_chosen(client: Flask
         return client.post(f"{V1}/jobs/preview", data={"file": (io.BytesIO(data), "книга.xlsx"), **fields})
 
     assert_problem(preview(), 422, "no_text_column")
+    assert_problem(preview(sheet="я" * 30_000), 422, "unknown_sheet")
     assert "'Сводка', 'Посты'" in assert_problem(preview(sheet="Лист1"), 422, "unknown_sheet")["detail"]
     shown = preview(sheet="2").get_json()
     assert shown["format"] == "xlsx"

@@ -139,16 +139,30 @@ def test_a_newer_service_may_say_more_and_an_older_one_less() -> None:
     assert (found.explanation, found.created_at.utcoffset().total_seconds(), pauses) == (None, 0, [])
 
 
-def test_many_posts_go_a_thousand_at_a_time_and_each_part_has_a_key_of_its_own() -> None:
-    flow = flows.classify([Post(str(number)) for number in range(2500)], 0, True, "mine", ROUNDS)
+def parts(posts: int, *, explain: bool) -> list[calls.Call[Any]]:
+    """The requests in which so many posts are sent."""
+    flow = flows.classify([Post(str(number)) for number in range(posts)], 0, explain, "mine", ROUNDS)
     sent = [next(flow)]
     with suppress(StopIteration):
         while True:
             sent.append(flow.send(answer(202, {"items": []})))
+    return sent
+
+
+def test_many_posts_go_a_thousand_at_a_time_and_each_part_has_a_key_of_its_own() -> None:
+    sent = parts(2500, explain=False)
     assert [len(call.body["items"]) for call in sent] == [1000, 1000, 500]
     assert [call.headers["Idempotency-Key"] for call in sent] == ["mine", "mine/1000", "mine/2000"]
-    assert all(call.body["explain"] is True for call in sent)
+    assert sent[0].body["items"][0] == {"doc_text": "0"}
     assert run(flows.classify([], 0, False, None, ROUNDS)) == ((), [])
+
+
+def test_posts_to_be_explained_say_so_each_and_go_fifty_at_a_time() -> None:
+    sent = parts(120, explain=True)
+    assert [len(call.body["items"]) for call in sent] == [50, 50, 20]
+    assert all(call.body.keys() == {"items"} for call in sent)
+    assert all(item["explain"] is True for call in sent for item in call.body["items"])
+    assert parts(1, explain=True)[0].body == {"doc_text": "0", "explain": True}
 
 
 # --- over a network that a test makes -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from api.files import FileError, FileReader, FileRow, Limits, ReadOptions, TooLargeFile, UnreadableFile, open_file
 
 LIMITS = Limits(max_rows=1000, max_columns=50, max_text_chars=2000)
+LARGE = Limits(max_rows=10**6, max_columns=50, max_text_chars=2000)
 
 
 def opened(data: str | bytes, name: str | None = "posts.csv", limits: Limits = LIMITS, **options: Any) -> FileReader:
@@ -161,6 +162,22 @@ def test_quotes_line_ends_and_blank_lines() -> None:
     found = rows(data)
     assert [row.doc_text for row in found] == ["две\nстроки", 'а "б" в', 'да "нет"', "хвосты"]
     assert [row.row_no for row in found] == [1, 2, 3, 4]
+
+
+def test_quotes_stay_in_a_file_of_tabs_that_writes_none_around_cells() -> None:
+    data = 'id\ttext\n1\t"Спартак" победил\n2\t"Зенит сыграл\n3\tвничью" сказал тренер\n4\t"пока"\n'
+    texts = ['"Спартак" победил', '"Зенит сыграл', 'вничью" сказал тренер', '"пока"']
+    assert [row.doc_text for row in rows(data)] == texts
+    # One that is longer than what is looked at, and ends without a line end.
+    found = [row.doc_text for row in rows(data + "5\tда\n" * 90_000 + '6\t"да', limits=LARGE)]
+    assert [*found[:4], found[-1]] == [*texts, '"да']
+
+
+@pytest.mark.parametrize("told", ['"две\tчасти"', '"две\nстр\tоки"', '"да ""нет"""', '"две\nстроки"'])
+def test_quotes_are_around_cells_of_a_file_of_tabs_where_one_needs_them(told: str) -> None:
+    (first, second) = rows(f'id\ttext\n1\t"хвост"ы\n2\t{told}')
+    assert first.doc_text == "хвосты"
+    assert second.doc_text == told[1:-1].replace('""', '"')
 
 
 def test_lines_of_errors_count_lines_of_the_file() -> None:

@@ -43,6 +43,27 @@ def test_rare_keys_are_still_fields() -> None:
     assert list(opened("\n".join(lines)))[-1].image2text == "фото"
 
 
+@pytest.mark.parametrize("name", ["posts.ndjson", "posts.json"])
+def test_keys_that_come_up_late_are_columns_as_far_as_the_limits_allow(name: str) -> None:
+    late = [{"image2text": "фото", "n": 1}, {"я" * 201: 1, "\x00": 2, "ы" * 15: 3}, {"m": 4, "k": 5}]
+    posts = [{"text": "да"}] * 1500 + late
+    text = json.dumps(posts) if name == "posts.json" else "\n".join(map(json.dumps, posts))
+    reader = opened(text, name, Limits(max_rows=5000, max_columns=4, max_text_chars=2000, max_header_chars=29))
+    assert reader.layout.columns == ("text",)
+    assert len(list(reader)) == 1503
+    assert reader.layout.columns == ("text", "image2text", "n", "m")
+    assert reader.layout.mapping == {"doc_text": "text", "image2text": "image2text"}
+
+
+@pytest.mark.parametrize("name", ["posts.ndjson", "posts.json"])
+def test_a_field_that_is_called_nothing_is_a_key_like_others(name: str) -> None:
+    post = '{"text": "да", "image2text": "фото"}'
+    reader = opened(post if name == "posts.ndjson" else f"[{post}]", name, columns={"image2text": ""})
+    (row,) = reader
+    assert (row.image2text, row.extra) == ("", {"image2text": "фото"})
+    assert reader.layout.mapping == {"doc_text": "text"}
+
+
 def test_a_key_that_is_one_field_is_not_another_too() -> None:
     (row,) = opened('{"image2text": "да"}', columns={"doc_text": "image2text"})
     assert (row.doc_text, row.image2text) == ("да", "")
