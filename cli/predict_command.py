@@ -89,7 +89,7 @@ def predict(
             )
             topics = [(topic.id, topic.threshold) for topic in classifier.info.topics]
             kind = CsvWriter if form == "csv" else NdjsonWriter
-            writer: ResultsWriter = kind(incoming.columns, incoming.reader.layout.mapping, topics, defuse=not raw)
+            writer: ResultsWriter = kind(incoming.columns, incoming.mapping, topics, defuse=not raw)
             with _written(out) as stream, progress.of(incoming, classifier.info.name):
 
                 def write(block: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +33,13 @@ class Incoming:
 
     Attributes:
         columns: all of its own columns.
+        mapping: which of them is which field.
         rows: how many there are; None where that shows only at the end.
     """
 
     reader: FileReader
     columns: tuple[str, ...]
+    mapping: Mapping[str, str]
     rows: int | None
 
 
@@ -65,9 +67,9 @@ def incoming_file(path: Path, options: ReadOptions, limits: Limits) -> Iterator[
     """
     with path.open("rb") as stream:
         first = open_file(stream, path.name, None, options, limits)
-        columns, rows = _survey(first)
+        found = _survey(first)
     with path.open("rb") as stream:
-        yield Incoming(open_file(stream, path.name, None, options, limits), columns, rows)
+        yield Incoming(open_file(stream, path.name, None, options, limits), *found)
 
 
 @contextmanager
@@ -81,12 +83,12 @@ def incoming_pipe(pipe: LiveStream, options: ReadOptions, limits: Limits) -> Ite
         reader = open_file(recorder, None, None, options, limits)
         if reader.layout.format not in OPEN_KEYS:
             recorder.stop()
-            yield Incoming(reader, reader.layout.columns, None)
+            yield Incoming(reader, reader.layout.columns, reader.layout.mapping, None)
             return
-        columns, rows = _survey(reader)
+        found = _survey(reader)
         recorder.stop()
         copy.seek(0)
-        yield Incoming(open_file(copy, None, None, options, limits), columns, rows)
+        yield Incoming(open_file(copy, None, None, options, limits), *found)
 
 
 class _Recorder:
@@ -106,14 +108,15 @@ class _Recorder:
         self._copy = None
 
 
-def _survey(reader: FileReader) -> tuple[tuple[str, ...], int]:
-    """Read all rows, and return all columns and the number of rows."""
-    columns = dict.fromkeys(reader.layout.columns)
+def _survey(reader: FileReader) -> tuple[tuple[str, ...], Mapping[str, str], int]:
+    """Read all rows, and return all columns, which of them is which field, and the number of rows."""
+    extra: dict[str, None] = {}
     count = 0
     for row in reader:
         count += 1
-        columns.update(dict.fromkeys(row.extra))
-    return tuple(columns), count
+        extra.update(dict.fromkeys(row.extra))
+    # What a row brings that the reader had no room for is a column here all the same.
+    return tuple(dict.fromkeys((*reader.layout.columns, *extra))), reader.layout.mapping, count
 
 
 def predict(

@@ -77,15 +77,16 @@ def test_a_csv_comes_back_with_its_own_columns_and_the_answers_of_the_model(
 
 def test_ndjson_keeps_types_and_columns_that_come_late(environment: dict[str, str], tmp_path: Path) -> None:
     first = {"text": TEXTS[0], "likes": 5}
-    late = {"text": TEXTS[1], "tags": ["a", "б"]}
+    late = {"text": TEXTS[1], "tags": ["a", "б"], "image2text": "счёт"}
     lines = [json.dumps(first)] * 1500 + [json.dumps(late, ensure_ascii=False), "{broken"]
     file, out = tmp_path / "posts.ndjson.gz", tmp_path / "answers.ndjson"
     file.write_bytes(gzip.compress("\n".join(lines).encode()))
     assert predict(environment, file, "--out", out).exit_code == 1
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert {tuple(row) for row in rows} == {("text", "likes", "tags", *OURS)}
+    assert {tuple(row) for row in rows} == {("text", "likes", "tags", "image2text", *OURS)}
     assert (rows[0]["likes"], rows[0]["tags"]) == (5, None)
     assert (rows[1500]["likes"], rows[1500]["tags"], rows[1500]["truncated"]) == (None, ["a", "б"], False)
+    assert (rows[0]["image2text"] or "", rows[1500]["image2text"]) == ("", "счёт")
     assert isinstance(rows[1500]["topics"], list)
     assert rows[1501]["error"].startswith("broken_row: ")
     assert (rows[1501]["sport"], rows[1501]["topics"]) == (None, None)
