@@ -19,7 +19,9 @@ MAX_ATTEMPTS = 3
 """So many workers may die on an explanation before it is given up. The classification of its text stands."""
 
 MODEL_GONE_SECONDS = 2 * WORKER_ALIVE_SECONDS
-"""So long an explanation waits for its model to come back while workers with other models are there."""
+"""So long an explanation waits for its model to come back while workers with other models are there. It begins when
+nobody with that model counts as alive any more: when the last one has signed off, or `WORKER_ALIVE_SECONDS` after the
+last sign of life of one that died."""
 
 
 def claim(
@@ -142,13 +144,16 @@ def sweep(connection: Connection) -> list[UUID]:
     ).all()
     gone = connection.execute(
         text("""
-            WITH alive AS (SELECT model_id FROM workers WHERE seen_at > now() - make_interval(secs => :alive))
             UPDATE explanations SET state = 'done', finished_at = now(), error_code = :code,
                 error_message = 'No worker runs the model any more that classified the text.'
             WHERE (job_id, row_no) IN (
                 SELECT job_id, row_no FROM explanations
                 WHERE state = 'queued' AND queued_at < now() - make_interval(secs => :patience)
-                  AND model_id NOT IN (SELECT model_id FROM alive) AND EXISTS (SELECT 1 FROM alive)
+                  AND model_id NOT IN (
+                    SELECT model_id FROM workers WHERE seen_at > now() - make_interval(secs => :alive + :patience))
+                  AND EXISTS (
+                    SELECT 1 FROM workers WHERE seen_at > now() - make_interval(secs => :alive)
+                                            AND started_at < now() - make_interval(secs => :patience))
                 ORDER BY job_id, row_no FOR UPDATE SKIP LOCKED LIMIT 200)
             RETURNING job_id
         """),

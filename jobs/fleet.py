@@ -45,7 +45,7 @@ def register_model(
 
     The same weights (by SHA-256 of the model folder) keep their id; thresholds and card are what the folder says now.
     """
-    connection.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
+    _lock_models(connection)
     if activate:
         others = text("UPDATE models SET active = false WHERE active AND sha256 <> :sha256")
         connection.execute(others, {"sha256": sha256})
@@ -99,6 +99,18 @@ def active_folder(connection: Connection) -> ActiveFolder | None:
     return None if row is None else ActiveFolder(row.sha256, row.folder)
 
 
+def is_still_active(connection: Connection, sha256: str | None) -> bool:
+    """Whether this model (None: none at all) is the active one, and stays that until the transaction ends."""
+    _lock_models(connection)
+    active = active_folder(connection)
+    return (None if active is None else active.sha256) == sha256
+
+
+def _lock_models(connection: Connection) -> None:
+    """One at a time registers and activates; reading goes on."""
+    connection.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
+
+
 def worker_seen(connection: Connection, name: str, model_id: int, device: str) -> None:
     """A worker's sign of life."""
     connection.execute(
@@ -111,8 +123,14 @@ def worker_seen(connection: Connection, name: str, model_id: int, device: str) -
 
 
 def worker_left(connection: Connection, name: str) -> None:
-    """A worker has ended in order."""
-    connection.execute(text("DELETE FROM workers WHERE name = :name"), {"name": name})
+    """A worker has ended in order: from now on it is not among those that are alive.
+
+    Its entry stays until it is forgotten (`sweeping.forget_workers`), because it says when its model was last here.
+    """
+    connection.execute(
+        text("UPDATE workers SET seen_at = least(seen_at, now() - make_interval(secs => :alive)) WHERE name = :name"),
+        {"name": name, "alive": WORKER_ALIVE_SECONDS},
+    )
 
 
 def workers_alive(connection: Connection) -> int:

@@ -179,12 +179,12 @@ def _give_up(connection: Connection, lost: Sequence[_Expired]) -> list[UUID]:
 
 
 def keep_days(connection: Connection, retention_days: int) -> list[date]:
-    """Make the partitions of the days ahead and list the days whose retention is over (to be given to `drop_day`,
-    each in a transaction of its own).
+    """Make the partitions of the days ahead and list the days whose retention is over (to be given to `delete_jobs`
+    until nothing is left, and then to `drop_day`, each time in a transaction of its own).
 
-    `retention_days` of 0 keeps everything.
+    `retention_days` of 0 keeps everything. When another sweeper makes or drops partitions, these are left to it.
     """
-    ensure_partitions(connection)
+    ensure_partitions(connection, wait=False)
     if retention_days == 0:
         return []
     today: date = connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date")).scalar_one()

@@ -26,6 +26,7 @@ from jobs.records import Topic
 from jobs.settings import Settings
 from jobs.traces import make_traces
 from ml.classifier import Classifier
+from ml.errors import MlError
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.succession import Choice, Succession, choose
@@ -51,6 +52,34 @@ def load_classifier(settings: Settings) -> Classifier:
     return classifier
 
 
+def load_chosen(
+    settings: Settings, choice: Choice, load: Callable[[Settings], Classifier]
+) -> tuple[Classifier, Choice]:
+    """The classifier of the chosen folder, or, where the active model cannot be loaded, that of the settings.
+
+    A folder may be whole and of no use to this worker: it lacks what RUBRIKA_ARITHMETIC asks for, or needs a library
+    that is not installed. A worker that ended over that would be started for the same again and again, and all workers
+    of the kind with it. To try the model in a second process, before the running one is given up, would take the
+    memory of two models at once, on a GPU above all. So this worker serves with the model of its settings, of itself
+    alone, until another is activated. Raises what `load` raises when that cannot be loaded either.
+    """
+    try:
+        return load(replace(settings, model=choice.folder)), choice
+    except Exception as error:
+        if choice.folder == settings.model:
+            raise
+        # Whatever the libraries below raise: each is a reason to go on with a model that is known to work.
+        log.error(
+            "the active model in %s cannot be loaded by this worker, which runs %s until another is activated: %s",
+            choice.folder,
+            settings.model,
+            error,
+            exc_info=not isinstance(error, MlError),
+        )
+    # Out of the clause, so that what was loaded of the other is not kept by its traceback.
+    return load(settings), Choice(settings.model, activate=False, refused=choice.seen)
+
+
 def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load_classifier) -> bool:
     """Work until SIGTERM or SIGINT, or until another model was activated; then finish the chunk in hand and return.
 
@@ -60,8 +89,8 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     traces = make_traces(settings, "worker")
     engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker", idle_seconds=10)
     choice = _patiently(engine, lambda connection: choose(connection, settings))
-    classifier = load(replace(settings, model=choice.folder))
-    model_id = _register(engine, classifier, choice)
+    classifier, choice = load_chosen(settings, choice, load)
+    model_id = register(engine, settings, classifier, choice)
     heart = Heart(
         engine,
         worker=f"{socket.gethostname()}:{os.getpid()}:{int(time.time())}",
@@ -78,7 +107,9 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     def shutting_down(**_: Any) -> None:
         drain.stop()
 
-    succession = Succession(engine, classifier.info.sha256, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    succession = Succession(
+        engine, classifier.info.sha256, lambda: os.kill(os.getpid(), signal.SIGTERM), refused=choice.refused
+    )
 
     def is_ready(**_: Any) -> None:
         # Not sooner: before Celery handles signals, one would end the process in the middle of things.
@@ -117,11 +148,15 @@ def _celery_worker(app: Celery, settings: Settings) -> Any:
     )
 
 
-def _register(engine: Engine, classifier: Classifier, choice: Choice) -> int:
-    """Make the loaded model known."""
+def register(engine: Engine, settings: Settings, classifier: Classifier, choice: Choice) -> int:
+    """Make the loaded model known, and the active one where it was chosen to be that; return its id.
+
+    Raises `UnavailableError` when Postgres is away for longer than a start is worth waiting.
+    """
     info = classifier.info
 
     def step(connection: Connection) -> int:
+        activate = choice.activate and (settings.model_is_given or fleet.is_still_active(connection, choice.seen))
         return fleet.register_model(
             connection,
             name=info.name,
@@ -130,7 +165,7 @@ def _register(engine: Engine, classifier: Classifier, choice: Choice) -> int:
             topics=[Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in info.topics],
             card=info.card,
             folder=str(choice.folder),
-            activate=choice.activate,
+            activate=activate,
         )
 
     return _patiently(engine, step)

@@ -9,8 +9,8 @@ LONG_CLAIM_SECONDS = 6.0
 batches, of shapes that the network has just had, and fewer pauses between claims."""
 
 GROWTH = 20
-"""A claim is at most such a part of the time that the worker has been busy without a break: where the last rows of a file
-are with one worker alone, the others have then idled for little of what the file took."""
+"""A claim is at most such a part of the time that the worker has been busy without a break. Where the last rows of a
+file are with one worker alone, the others have then idled for little of what the file took."""
 
 INTERACTIVE_SECONDS = 0.25
 """Waiting requests that are computed together are about so much work, because the next to come waits for them."""

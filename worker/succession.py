@@ -2,7 +2,7 @@
 
 A worker that finds another model active than the one it runs makes sure that it has it, finishes what is in hand,
 signs off, and starts itself anew in the same process. Nothing is computed by two models at once, memory holds one of
-them, and a model that cannot be read here is left alone with a word in the log.
+them, and a model that cannot be read or loaded here is left alone with a word in the log.
 """
 
 import logging
@@ -28,10 +28,20 @@ LOOK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """The folder to load, and whether its model becomes the active one when it is loaded."""
+    """The folder to load, and what becomes of its model when it is loaded.
+
+    Attributes:
+        activate: it becomes the active one; unless RUBRIKA_MODEL names it, only if `seen` is active still. Loading
+            takes from seconds to minutes, and what an operator activates meanwhile must not be undone.
+        seen: the SHA-256 of the model that was active when this was chosen; None: there was none.
+        refused: that of the active model when it could not be loaded here, so that this worker does not try it again
+            every two seconds.
+    """
 
     folder: Path
     activate: bool
+    seen: str | None = None
+    refused: str | None = None
 
 
 def choose(connection: Connection, settings: Settings) -> Choice:
@@ -40,16 +50,16 @@ def choose(connection: Connection, settings: Settings) -> Choice:
     RUBRIKA_MODEL is an operator's word for this worker, and for all that is sent from now on. Without it the active
     model is loaded from where it lies, and the shipped one where that cannot be done.
     """
-    active = fleet.active_folder(connection)
-    if settings.model_is_given or active is None or active.folder is None:
-        return Choice(settings.model, activate=True)
+    active = None if settings.model_is_given else fleet.active_folder(connection)
+    if active is None or active.folder is None:
+        return Choice(settings.model, activate=True, seen=active.sha256 if active else None)
     reason = unusable(active)
     if reason is None:
-        return Choice(Path(active.folder), activate=True)
+        return Choice(Path(active.folder), activate=False, seen=active.sha256)
     log.warning("the active model cannot be loaded here, %s is taken instead: %s", settings.model, reason)
     # Another version of Rubrika brought another model into the very folder from which the active one was loaded: it is
     # that model's successor. Any other is a stopgap, of this worker alone.
-    return Choice(settings.model, activate=Path(active.folder) == settings.model)
+    return Choice(settings.model, activate=Path(active.folder) == settings.model, seen=active.sha256)
 
 
 def unusable(active: fleet.ActiveFolder) -> str | None:
@@ -64,13 +74,18 @@ def unusable(active: fleet.ActiveFolder) -> str | None:
 
 
 class Succession:
-    """Looks every `LOOK_SECONDS` whether another model was activated, and calls `on_change` once when one was."""
+    """Looks every `LOOK_SECONDS` whether another model was activated, and calls `on_change` once when one was.
 
-    def __init__(self, engine: Engine, sha256: str, on_change: Callable[[], None]) -> None:
+    `refused` is one that is known to be of no use here.
+    """
+
+    def __init__(
+        self, engine: Engine, sha256: str, on_change: Callable[[], None], *, refused: str | None = None
+    ) -> None:
         self._engine = engine
         self._sha256 = sha256
         self._on_change = on_change
-        self._refused: set[str] = set()
+        self._refused: set[str] = {refused} if refused else set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="succession", daemon=True)
         self.is_due = False

@@ -7,6 +7,7 @@ the workers may lose, and so must depend on neither. Any number of sweepers may 
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from datetime import date
 from functools import partial
 
@@ -26,7 +27,7 @@ DAYS_SECONDS = 600.0
 
 AGAIN_SECONDS = 60.0
 """After so long a day that could not be dropped, because a long upload or export holds the tables, is tried again. Each
-try makes everybody wait until it gives up."""
+try makes everybody wait until it gives up, a second later. The jobs of the day are gone by then, and stay gone."""
 
 TRIM_SECONDS = 60.0
 """How often the cache of answers is looked at. While it has too many, some are removed with each sweep."""
@@ -46,7 +47,10 @@ def run_sweeper(settings: Settings, stopping: threading.Event) -> None:
                     trim_due = time.monotonic() + TRIM_SECONDS
                 if time.monotonic() >= days_due:
                     days_due = time.monotonic() + AGAIN_SECONDS
-                    keep_house(engine, settings.retention_days)
+                    for _ in keep_house(engine, settings.retention_days):
+                        if stopping.is_set():
+                            break
+                        sweep_once(engine, bell)
                     days_due = time.monotonic() + DAYS_SECONDS
             except UnavailableError as error:
                 log.warning("no sweep: %s", error)
@@ -77,13 +81,22 @@ def trim_answers(engine: Engine, max_rows: int) -> int:
     return run(engine, partial(answers.trim, max_rows=max_rows))
 
 
-def keep_house(engine: Engine, retention_days: int) -> None:
-    """Make the partitions of the days ahead, drop those whose time is over, forget workers that are gone."""
+def keep_house(engine: Engine, retention_days: int) -> Iterator[None]:
+    """Make the partitions of the days ahead, drop those whose time is over, forget workers that are gone.
+
+    A day may have a million jobs. They are deleted some at a time, and after each time this yields, so that sweeps go
+    on meanwhile. Where another sweeper is at it, it is left to that one. Raises a lock error when the tables of a day
+    are in use: only dropping them has to be tried again.
+    """
 
     def look(connection: Connection) -> list[date]:
         sweeping.forget_workers(connection)
         return sweeping.keep_days(connection, retention_days)
 
     for day in run(engine, look):
-        run(engine, partial(partitions.drop_day, day=day), attempts=1)
+        while deleted := run(engine, partial(partitions.delete_jobs, day=day)):
+            yield
+        if deleted is None or not run(engine, partial(partitions.drop_day, day=day), attempts=1):
+            return
         log.info("dropped the texts and results of %s", day)
+        yield

@@ -197,10 +197,10 @@ def test_what_is_over_its_retention_is_answered_like_what_never_was(
     posted = client.post(f"{V1}/classifications", json={"text": "матч"}).get_json()
     worker.work()
     kept_day = _make_old(engine, days=29)
-    keep_house(engine, 30)
+    list(keep_house(engine, 30))
     assert now(client, job)["status"] == "succeeded", f"{kept_day} is within the retention"
     _make_old(engine, days=31)
-    keep_house(engine, 30)
+    list(keep_house(engine, 30))
     for name in ("self", "results", "summary", "csv", "ndjson", "json", "events"):
         assert_problem(client.get(job["links"][name]), 404)
     for name in ("cancel", "retry", "rerun"):

@@ -215,7 +215,8 @@ def test_a_worker_is_busy_from_the_first_claim_until_nothing_waits(
         drain.run()
         busy = asked[1:6]
         assert asked[0] == 0
-        assert busy[0] > 0 and busy == sorted(busy)
+        assert busy[0] > 0
+        assert busy == sorted(busy)
 
 
 def test_a_text_that_failed_is_tried_again_where_it_stands_again(

@@ -24,6 +24,7 @@ from ml.classifier import Predictions
 from ml.errors import DeviceLostError
 from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared
+from worker import sweeper
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.sweeper import keep_house
@@ -288,16 +289,81 @@ def test_a_process_that_hangs_in_a_transaction_does_not_keep_its_locks(engine: E
     hanging.dispose()
 
 
+OLD = date(2020, 1, 1)
+
+
+def make_old(engine: Engine) -> None:
+    """Move all that there is to a day whose time is long over."""
+
+    def step(connection: Connection) -> None:
+        for table in partitions.PARTITIONED:
+            name = partitions.name_of(table, OLD)
+            bounds = f"FOR VALUES FROM ('{OLD}') TO ('{OLD}'::date + 1)"
+            connection.execute(text(f"CREATE TABLE {name} PARTITION OF {table} {bounds}"))
+        for table in ("jobs", "chunks", "texts"):
+            connection.execute(text(f"UPDATE {table} SET day = :day"), {"day": OLD})
+
+    run(engine, step)
+
+
+def jobs_left(engine: Engine) -> int:
+    return run(engine, lambda c: int(c.execute(text("SELECT count(*) FROM jobs")).scalar_one()))
+
+
+def has_old(engine: Engine) -> bool:
+    return OLD in run(engine, partitions.existing_days)
+
+
 def test_a_day_whose_tables_are_in_use_is_left_for_later(engine: Engine) -> None:
-    """Else everybody would queue behind the sweeper, which queues behind one long upload."""
-    old = "20200101"
-    run(engine, lambda c: [c.execute(text(f"CREATE TABLE {table}_{old} PARTITION OF {table} "
-                                          "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"))
-                           for table in partitions.PARTITIONED])  # fmt: skip
+    """Else everybody would queue behind the sweeper, which queues behind one long upload. Its jobs go at once."""
+    add(engine, ["старый"])
+    make_old(engine)
     with transaction(engine) as connection:
         connection.execute(text("LOCK TABLE texts IN ROW EXCLUSIVE MODE"))
         with pytest.raises(DBAPIError, match="lock timeout"):
-            keep_house(engine, 30)
-        assert date(2020, 1, 1) in run(engine, partitions.existing_days)
-    keep_house(engine, 30)
-    assert date(2020, 1, 1) not in run(engine, partitions.existing_days)
+            list(keep_house(engine, 30))
+        assert (jobs_left(engine), has_old(engine)) == (0, True)
+    list(keep_house(engine, 30))
+    assert not has_old(engine)
+
+
+@pytest.mark.parametrize("bound", ["BATCH_JOBS", "BATCH_ROWS"])
+def test_sweeps_go_on_while_a_day_is_dropped(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    for number in range(3):
+        add(engine, [f"старый {number}"])
+    make_old(engine)
+    monkeypatch.setattr(partitions, bound, 1)
+    stopping = threading.Event()
+    seen: list[tuple[int, bool]] = []
+
+    def look(*_: object) -> None:
+        seen.append((jobs_left(engine), has_old(engine)))
+        if not has_old(engine) or len(seen) == 9:
+            stopping.set()
+
+    monkeypatch.setattr(sweeper, "sweep_once", look)
+    sweeper.run_sweeper(settings, stopping)
+    assert seen == [(3, True), (2, True), (1, True), (0, True), (0, False)]
+
+
+def test_a_sweeper_waits_for_no_other_that_is_at_the_days(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        assert partitions.delete_jobs(connection, OLD) == 0
+        assert partitions.drop_day(connection, OLD)
+
+        def other(its: Connection) -> None:
+            its.execute(text("SET LOCAL lock_timeout = '100ms'"))
+            assert sweeping.keep_days(its, 30) == []
+            assert partitions.delete_jobs(its, OLD) is None
+            assert not partitions.drop_day(its, OLD)
+
+        run(engine, other, attempts=1)
+
+
+def test_what_was_accepted_for_a_day_at_the_last_moment_goes_with_it(engine: Engine) -> None:
+    add(engine, ["старый"])
+    make_old(engine)
+    run(engine, lambda c: partitions.drop_day(c, OLD))
+    assert (jobs_left(engine), has_old(engine)) == (0, False)

@@ -1,9 +1,10 @@
-"""Which model a starting worker loads, and whether that becomes the active one."""
+"""Which model a starting worker loads, and whether that becomes the active one; what it does when it cannot."""
 
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Engine
@@ -13,8 +14,11 @@ from jobs.database import run
 from jobs.records import Topic
 from jobs.settings import Settings
 from ml import artifact
+from ml.classifier import Classifier
+from ml.errors import ModelError
 from tests.tiny_model import make_tiny_model
-from worker.succession import Choice, choose
+from worker.main import load_chosen, register
+from worker.succession import Choice, Succession, choose
 
 
 @pytest.fixture
@@ -34,16 +38,30 @@ def activate(engine: Engine, folder: Path) -> None:
     run(engine, lambda c: fleet.register_model(c, **known, folder=str(folder)))
 
 
+def active(engine: Engine) -> str:
+    return run(engine, fleet.active_model).sha256
+
+
+def loaded(folder: Path) -> Classifier:
+    """As far as registering it goes."""
+    return SimpleNamespace(info=artifact.read(folder).info)  # type: ignore[return-value]
+
+
 def test_another_model_in_the_shipped_folder_takes_the_place_of_the_one_that_lay_there(
     engine: Engine, settings: Settings, shipped: Path
 ) -> None:
     assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=True)
     activate(engine, shipped)
-    assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=True)
+    before = artifact.read(shipped).info.sha256
+    assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=False, seen=before)
     content = json.loads((shipped / artifact.SETTINGS).read_text(encoding="utf-8"))
     artifact.write_json(shipped / artifact.SETTINGS, content | {"version": "9.9.9"})
     artifact.write_manifest(shipped)
-    assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=True)
+    choice = run(engine, lambda c: choose(c, settings))
+    assert choice == Choice(shipped, activate=True, seen=before)
+    after = loaded(shipped)
+    register(engine, settings, after, choice)
+    assert active(engine) == after.info.sha256 != before
 
 
 def test_a_model_of_ones_own_stays_active_where_it_cannot_be_loaded(
@@ -51,7 +69,55 @@ def test_a_model_of_ones_own_stays_active_where_it_cannot_be_loaded(
 ) -> None:
     mine = make_tiny_model(tmp_path / "mine", seed=1)
     activate(engine, mine)
-    assert run(engine, lambda c: choose(c, settings)) == Choice(mine, activate=True)
+    sha256 = artifact.read(mine).info.sha256
+    assert run(engine, lambda c: choose(c, settings)) == Choice(mine, activate=False, seen=sha256)
     shutil.rmtree(mine)
     # This worker takes the shipped one for the time being; others may have the folder.
-    assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=False)
+    assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=False, seen=sha256)
+
+
+@pytest.mark.parametrize("before", ["nothing", "shipped", "mine", "an earlier one in the folder of the shipped one"])
+def test_what_is_activated_while_a_worker_loads_stays_active(
+    engine: Engine, settings: Settings, shipped: Path, tmp_path: Path, before: str
+) -> None:
+    """A rollback above all: the model that was active a minute ago is on its way, and no more wanted."""
+    folder = make_tiny_model(tmp_path / "mine", seed=1) if before == "mine" else shipped
+    if before != "nothing":
+        activate(engine, folder)
+    if before.startswith("an earlier one"):
+        make_tiny_model(shipped, seed=2)
+    choice = run(engine, lambda c: choose(c, settings))
+    assert choice.folder == folder
+    wanted = make_tiny_model(tmp_path / "wanted", seed=3)
+    activate(engine, wanted)
+    register(engine, settings, loaded(folder), choice)
+    assert active(engine) == artifact.read(wanted).info.sha256
+    # Only who names a model to a worker has the last word.
+    pinned = replace(settings, model_is_given=True)
+    register(engine, pinned, loaded(shipped), run(engine, lambda c: choose(c, pinned)))
+    assert active(engine) == artifact.read(shipped).info.sha256
+
+
+def test_a_worker_goes_on_with_the_model_of_its_settings_where_the_active_one_cannot_be_loaded(
+    engine: Engine, settings: Settings, shipped: Path, tmp_path: Path
+) -> None:
+    """Its folder is whole: only loading it shows that something is lacking here."""
+    mine = make_tiny_model(tmp_path / "mine", seed=1)
+    activate(engine, mine)
+
+    def load(asked: Settings) -> Classifier:
+        if asked.model == mine:
+            raise ModelError("it has no ranges")
+        return loaded(asked.model)
+
+    sha256 = artifact.read(mine).info.sha256
+    classifier, choice = load_chosen(settings, run(engine, lambda c: choose(c, settings)), load)
+    assert choice == Choice(shipped, activate=False, refused=sha256)
+    register(engine, settings, classifier, choice)
+    assert active(engine) == sha256, "others may be able to run it"
+    succession = Succession(engine, classifier.info.sha256, lambda: None, refused=choice.refused)
+    assert not succession._look(), "or it would start anew every two seconds"
+    activate(engine, make_tiny_model(tmp_path / "other", seed=2))
+    assert succession._look()
+    with pytest.raises(ModelError, match="it has no ranges"):
+        load_chosen(replace(settings, model=mine), Choice(mine, activate=True), load)
