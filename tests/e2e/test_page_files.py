@@ -1,5 +1,7 @@
 """Files on the page as a person sends, follows, reads, downloads and deletes them: real processes, a real browser."""
 
+import os
+import signal
 from csv import DictReader
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,7 @@ def test_a_file_from_choosing_to_its_download(service: Service, page: Page, watc
     bar = page.get_by_role("progressbar")
     wait_until(lambda: 0 < int(bar.get_attribute("aria-valuenow") or 0) < 100, 20, what="progress on the page")
     expect(page.locator("#state")).to_have_text("Выполняется")
-    expect(page.locator("#progress-words")).to_contain_text("осталось около")
+    expect(page.locator("#progress-words")).to_contain_text("осталось ")
     assert page.title().endswith("Ноябрьские посты · Рубрика")
 
     expect(page.locator("#state")).to_have_text("Готово, есть ошибки")
@@ -143,6 +145,49 @@ def test_an_upload_shows_its_progress_and_can_be_stopped(service: Service, page:
     session.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     page.get_by_role("button", name="Отправить").click()
     page.wait_for_url("**/jobs/*")
+    watch.assert_clean()
+
+
+def test_a_file_that_is_stopped_after_all_of_it_was_sent_may_be_accepted_and_never_twice(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    choose(page, csv("пост"))
+    expect(page.locator("#preview-rows tbody tr")).to_have_count(1)
+    expect(page.locator("#list .nothing")).to_be_visible()
+    api = service.processes[0].pid
+    os.killpg(api, signal.SIGSTOP)  # What is sent now arrives, and nobody reads it yet.
+    try:
+        page.get_by_role("button", name="Отправить").click()
+        expect(page.locator("#sending-words")).to_contain_text("отправлен целиком")
+        page.get_by_role("button", name="Прервать отправку").click()
+        expect(page.locator(".notice-title")).to_have_text(
+            "Файл уже был передан целиком и мог быть принят: проверьте список ниже."
+        )
+    finally:
+        os.killpg(api, signal.SIGCONT)
+    expect(page.locator("#list [data-job]")).to_have_count(1)
+    page.get_by_role("button", name="Отправить").click()
+    page.wait_for_url("**/jobs/*")
+    assert len(service.get(f"{V1}/jobs").json["items"]) == 1
+    watch.assert_clean()
+
+
+def test_the_way_back_from_a_job_leads_to_a_page_that_takes_the_next_file(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    choose(page, csv("пост"))
+    # An answer without content leaves the page as it is, which a browser would keep for the way back.
+    page.route(f"{service.url}/jobs/*", lambda route: route.fulfill(status=204))
+    with page.expect_request(f"{service.url}/jobs/*"):
+        page.get_by_role("button", name="Отправить").click()
+    expect(page.locator("#sending")).to_be_visible()
+    page.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(page.locator("#sending")).to_be_hidden()
+    expect(page.locator("#list [data-job]")).to_have_count(1)
+    page.locator("#file").set_input_files({"name": "второй.csv", "mimeType": "text/csv", "buffer": csv("второй")})
+    expect(page.locator("#chosen-name")).to_have_text("второй.csv")
     watch.assert_clean()
 
 

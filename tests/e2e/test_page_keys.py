@@ -16,6 +16,7 @@ from jobs.settings import PROJECT_ROOT
 from jobs.states import Role
 from tests.e2e.browser import Watch, csv
 from tests.e2e.service import V1, Service
+from tests.e2e.walk import answering
 from tests.support import wait_until
 
 KEYS = {"RUBRIKA_AUTH": "keys", "RUBRIKA_SECRET_KEY": "0123456789abcdef" * 4}
@@ -153,14 +154,28 @@ def test_a_page_of_one_owner_does_not_stay_for_another(service: Service, page: P
 
 @pytest.mark.parametrize(
     "following",
-    ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "/%09/evil.example", "evil"],
-)
+    [
+        "https://evil.example/", "//evil.example/", "/\\evil.example", "/%09/evil.example", "/.//evil.example/",
+        "/x/..//evil.example/", "javascript:alert(1)", "evil",
+    ],
+)  # fmt: skip
 def test_the_way_back_never_leads_away(service: Service, page: Page, watch: Watch, following: str) -> None:
     page.goto(f"/login?next={following}")
     enter(page, new_key(service, "anna"))
     page.wait_for_url(lambda url: "/login" not in url)
     assert page.url.startswith(service.url + "/")
-    watch.assert_clean(401)
+    watch.assert_clean(401, 404)
+
+
+def test_a_refusal_to_sign_in_is_said_in_the_words_of_the_page(service: Service, page: Page, watch: Watch) -> None:
+    problem = {"code": "too_many_requests", "detail": "Too many unknown keys came from here."}
+    page.route(f"**{V1}/session", answering(429, problem, {"Retry-After": "7"}))
+    page.goto("/login")
+    enter(page, "rbk_" + "x" * 43)
+    expect(page.get_by_role("alert")).to_contain_text("Слишком много запросов.")
+    expect(page.get_by_role("alert")).to_contain_text("Повторите через 7 секунд.")
+    expect(page.get_by_role("alert")).not_to_contain_text("unknown keys")
+    watch.assert_clean(429)
 
 
 # --- pages of other sites -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from ml import artifact
 from tests.e2e.browser import Watch, barriers, csv
@@ -111,6 +111,24 @@ def test_before_there_is_a_model_the_page_says_what_to_do_and_what_waits(
     page.get_by_role("button", name="Повторить").click()
     expect(page.locator("#facts")).to_contain_text("fake, версия 1.0.0")
     watch.assert_clean(404, 503)
+
+
+def test_how_long_the_oldest_work_has_waited_is_said_by_itself(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    waited = {"oldest_waiting_seconds": 0.0}
+
+    def longer(route: Route) -> None:
+        answer = route.fetch()
+        found = answer.json()
+        found["checks"]["queue"] |= waited
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/readyz", longer)
+    for seconds, words in ((3.0, "несколько секунд"), (61.0, "1 минута"), (7200.0, "2 часа"), (432_000.0, "5 дней")):
+        waited["oldest_waiting_seconds"] = seconds
+        page.goto("/model")
+        expect(page.locator("[data-tile=oldest] dd")).to_have_text(words)
+    watch.assert_clean()
 
 
 def test_examples_are_for_this_server_and_can_be_copied(

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from playwright.sync_api import Page, Route, expect
 
@@ -10,6 +11,7 @@ from tests.e2e.browser import Watch, choose, csv
 from tests.e2e.service import V1, Service
 from tests.e2e.walk import answering
 from tests.sheets import sheet_xml, xlsx
+from tests.support import wait_until
 
 
 def test_a_file_is_shown_as_it_will_be_read_and_nothing_of_it_is_stored(
@@ -171,6 +173,40 @@ def test_a_look_at_a_file_is_tried_again_only_where_that_can_help(service: Servi
         page.unroute_all()
     watch.complaints = [text for text in watch.complaints if "ERR_FAILED" not in text]
     watch.assert_clean(400, 401, 403, 413, 415, 422, 429, 503)
+
+
+def test_a_look_at_a_file_takes_as_long_as_the_line_is_slow(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    held: list[Route] = []
+    page.route(f"**{V1}/jobs/preview", lambda route: held.append(route))
+    page.clock.install()
+    choose(page, csv("пост"))
+    wait_until(lambda: page.locator("#chosen").is_visible() and held, what="the page to ask")
+    page.clock.fast_forward(600_000)
+    held[0].continue_()
+    expect(page.locator("#preview-rows tbody tr")).to_have_count(1)
+    watch.assert_clean()
+
+
+def test_a_file_that_went_away_after_it_was_chosen_is_to_be_chosen_again(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    service.start_all()
+    posts = tmp_path / "посты.csv"
+    for rows in (20, 2000):  # Of the larger one the page reads the beginning itself.
+        posts.write_bytes(csv(*["длинный пост " * 100] * rows))
+        page.goto("/files")
+        page.locator("#file").set_input_files(posts)
+        expect(page.locator("#preview-rows tbody tr")).to_have_count(20)
+        posts.unlink()
+        page.get_by_label("Текст поста", exact=True).select_option("author")
+        expect(page.locator("#preview-notice .notice-title")).to_have_text("Файл изменился или недоступен")
+        expect(page.locator("#preview-notice").get_by_role("button")).to_have_text(["Выбрать другой файл"])
+        page.get_by_role("button", name="Отправить").click()
+        expect(page.locator("#notice .notice")).to_have_text("Файл изменился или недоступенВыберите его снова.")
+    assert service.get(f"{V1}/jobs").json["items"] == []
+    watch.complaints = [text for text in watch.complaints if "ERR_" not in text]
+    watch.assert_clean()
 
 
 def test_a_file_that_met_no_server_is_sent_by_itself_when_there_is_one(

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Watch, barriers, csv, send_file
 from tests.e2e.service import V1, Service
+from tests.e2e.walk import answering
 from tests.fake_classifier import expected
 from tests.support import wait_until
 from tests.tiny_model import make_tiny_model
@@ -270,6 +271,52 @@ def test_a_job_is_computed_again_by_another_model_and_compared(
     assert named & {"Юмор", "Соцсети", "Политика", "Личная жизнь"}
     assert barriers(page) == []
     watch.assert_clean()
+
+
+def test_rows_have_the_topics_of_the_model_that_computed_them_whichever_is_active_now(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    open_finished(service, page)
+    other = {"id": "weather", "name": "Погода", "name_en": "Weather", "threshold": 0.5}
+    page.route(f"**{V1}/topics", lambda route: route.fulfill(json={"model": "other@1.0.0", "items": [other]}))
+    page.reload()
+    expect(page.locator("#table .order-head")).to_have_text(["Спорт", "Реклама"])
+    expect(page.locator("#table [data-label=Реклама]")).to_have_count(50)
+    watch.assert_clean()
+
+
+def test_a_rerun_is_asked_for_again_under_the_key_of_the_one_whose_answer_was_lost(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    open_finished(service, page)
+    asked: list[Route] = []
+
+    def one_more(route: Route) -> None:
+        answer = route.fetch()
+        [model] = answer.json()["items"]
+        route.fulfill(response=answer, json={"items": [model, {**model, "version": "2.0.0"}]})
+
+    page.route(f"**{V1}/models", one_more)
+    page.route("**/rerun", lambda route: asked.append(route))
+    page.reload()
+    page.get_by_text("Пересчитать другой моделью").click()
+    button, notice = page.get_by_role("button", name="Пересчитать"), page.locator("#rerun-notice")
+
+    def press(times: int) -> Route:
+        button.click()
+        expect(notice).to_have_text("Копируем строки…")
+        wait_until(lambda: button.is_disabled() and len(asked) == times, what="the page to ask")
+        return asked[-1]
+
+    press(1).abort()
+    expect(notice.locator(".notice-title")).to_have_text("Сервер не отвечает")
+    answering(409, {"code": "conflict", "detail": "It is still being worked on."})(press(2))
+    expect(notice.locator(".notice-title")).to_have_text("Запрос ещё выполняется")
+    expect(notice).not_to_contain_text("Обновите")
+    press(3).abort()
+    assert len({route.request.headers["idempotency-key"] for route in asked}) == 1
+    watch.complaints = [text for text in watch.complaints if "ERR_FAILED" not in text]
+    watch.assert_clean(409)
 
 
 def test_rows_are_sorted_by_a_topic_from_its_head_and_from_the_list(service: Service, page: Page, watch: Watch) -> None:

@@ -128,8 +128,8 @@ def test_a_file_that_is_too_large_or_has_too_many_rows_is_refused_in_words_that_
 def test_what_a_key_may_not_do_is_said_with_what_to_do_about_it(service: Service, page: Page, watch: Watch) -> None:
     service.start_all()
     for status, title, words in (
-        (401, "Нужен ключ доступа", "попросите ключ у того, кто ведёт этот сервис"),
-        (403, "Доступ закрыт", "Попросите доступ у того, кто ведёт сервис."),
+        (401, "Нужен ключ доступа", "попросите ключ у администратора"),
+        (403, "Доступ закрыт", "Попросите доступ у администратора сервиса."),
         (429, "Слишком много запросов", "Повторите через 7 секунд."),
     ):
         problem = {"code": "no", "detail": "Why."}
@@ -179,7 +179,7 @@ def test_the_sentence_of_the_server_is_folded_where_the_page_says_it_in_its_own_
         (403, {"code": "admins_only", "detail": "This is for administrators."}, "Попросите доступ"),
         (409, {"code": "conflict", "detail": "The job is finished."}, "состояние изменилось"),
         (413, {"code": "too_many_rows", "detail": "The file has 101 rows."}, "слишком много строк"),
-        (429, {"code": "too_many_waiting_rows", "detail": "7 rows wait."}, "Ваших строк ждёт"),
+        (429, {"code": "too_many_waiting_rows", "detail": "7 rows wait."}, "предельное число ваших строк"),
         (500, {"code": "internal_error", "detail": "It was logged."}, "записана в журнал"),
     )
     unknown = (

@@ -1,7 +1,8 @@
 // After a failure that may pass: the notice of it, and another try as soon as the server is there again.
 
-import { ApiError, NetworkError, readiness } from "./api.js";
+import { readiness } from "./api.js";
 import { button } from "./dom.js";
+import { ApiError, NetworkError } from "./errors.js";
 import { poll } from "./poll.js";
 import { mayBeRepeated, problemNotice } from "./problems.js";
 import { t } from "./words.js";

@@ -1,23 +1,12 @@
-// The REST API as seen from here: requests, and errors that know what went wrong.
+// The REST API as seen from here: addresses and requests.
 
-import { OWN_PAGE, isSignedIn, signInAgain } from "./sign_in.js";
+import { ApiError, NetworkError, parseRetryAfter } from "./errors.js";
+import { OWN_PAGE, isSignedIn } from "./session.js";
+import { signInAgain } from "./sign_in.js";
 import { language } from "./words.js";
 
 const root = document.documentElement.dataset.root;
 const GIVE_UP_MS = 75_000;
-
-/** The API answered, and what it said is not a success. `problem` is its RFC 9457 document, or {}. */
-export class ApiError extends Error {
-  constructor(status, problem, retryAfter = null) {
-    super(problem.detail ?? problem.title ?? `HTTP ${status}`);
-    this.status = status;
-    this.problem = problem;
-    this.retryAfter = retryAfter;
-  }
-}
-
-/** Nothing answered: no connection, or none in time. */
-export class NetworkError extends Error {}
 
 /** The address under the API's base. */
 export const api = (path) => `${root}/api/v1${path}`;
@@ -36,14 +25,9 @@ export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Seconds that a `Retry-After` asks for, or null. */
-export function parseRetryAfter(value) {
-  const seconds = Number.parseFloat(value ?? "");
-  return Number.isFinite(seconds) && seconds >= 0 ? seconds : null;
-}
-
 /**
  * Resolves to {status, data, retryAfter, location}. Throws ApiError, NetworkError, or AbortError if `signal` fires.
+ * `limit` is how many milliseconds all of it may take; null is for a body that takes as long as the line is slow.
  * Where a session has ended it waits for somebody to sign in again, and sends the request once more.
  */
 export async function request(address, options = {}) {
@@ -58,10 +42,10 @@ export async function request(address, options = {}) {
   }
 }
 
-async function send(address, { method = "GET", json, body, headers = {}, signal, also = [] }) {
+async function send(address, { method = "GET", json, body, headers = {}, signal, also = [], limit = GIVE_UP_MS }) {
   const giveUp = new AbortController();
-  const timer = setTimeout(() => giveUp.abort(), GIVE_UP_MS);
   const stop = () => giveUp.abort();
+  const timer = limit === null ? null : setTimeout(stop, limit);
   signal?.addEventListener("abort", stop);
   try {
     signal?.throwIfAborted();

@@ -2,12 +2,12 @@
 
 import { makeAgain } from "./again.js";
 import { api, newKey, page, request } from "./api.js";
-import { byId, el, notice, put, say } from "./dom.js";
-import { bytes, duration, progressPercent } from "./format.js";
+import { button, byId, el, notice, put, say } from "./dom.js";
+import { bytes, progressPercent, timeLeft } from "./format.js";
 import { isOver, jobsTable, setBar } from "./jobs.js";
 import { poll } from "./poll.js";
 import { makePreview } from "./preview.js";
-import { problemNotice } from "./problems.js";
+import { isUnderWay, problemNotice, underWayNotice } from "./problems.js";
 import { upload } from "./upload.js";
 import { t } from "./words.js";
 
@@ -21,6 +21,8 @@ const drop = byId("drop");
 let chosen = null; // The file as the browser holds it.
 let key = null; // Names this sending of this file: sent again after a lost answer, it is still one job.
 let sending = null;
+let isAllSent = false; // Whether all of it was sent under this key: then the server may take it, answered or not.
+let listing = null;
 // A file that met no server is sent as soon as there is one; its key keeps one that had arrived from a second job.
 const again = makeAgain(byId("notice"));
 
@@ -33,12 +35,17 @@ function choose(files) {
   again.stop();
   byId("notice").replaceChildren(...(files.length > 1 ? [notice("info", t("files.one_at_a_time"))] : []));
   chosen = files[0];
-  key = newKey();
+  newSending();
   byId("chosen-name").textContent = chosen.name;
   byId("chosen-size").textContent = bytes(chosen.size);
   show("chosen");
   byId("send").focus();
   preview.show(chosen);
+}
+
+function newSending() {
+  key = newKey();
+  isAllSent = false;
 }
 
 function forget() {
@@ -72,30 +79,48 @@ async function send() {
   const began = performance.now();
   showProgress({ sent: 0, total: chosen.size, began });
   say(byId("status"), t("files.sending_started", { name: chosen.name }));
-  sending = upload(chosen, {
+  const mine = upload(chosen, {
     name: byId("name").value.trim(),
     options: preview.options(),
     key,
-    onProgress: (progress) => showProgress({ ...progress, began }),
+    onProgress: (progress) => {
+      isAllSent ||= progress.total > 0 && progress.sent >= progress.total;
+      showProgress({ ...progress, began });
+    },
   });
+  sending = mine;
   try {
-    const job = await sending.done;
+    const job = await mine.done;
     window.location.assign(page(`/jobs/${encodeURIComponent(job.id)}`));
   } catch (error) {
+    if (sending !== mine) {
+      return; // The page has begun anew.
+    }
     sending = null;
     show("chosen");
     say(byId("status"), "");
     if (error.name === "AbortError") {
-      key = newKey();
-      byId("notice").replaceChildren(notice("info", t("files.cancelled")));
+      afterStop();
       preview.resume();
+    } else if (isUnderWay(error)) {
+      byId("notice").replaceChildren(underWayNotice([button(t("retry"), send)]));
     } else {
       if (error.status !== undefined) {
-        key = newKey();
+        newSending();
       }
       again.show(error, send);
     }
     byId("send").focus();
+  }
+}
+
+/** A file that was sent whole may be taken all the same; it keeps its key, so that sent once more it is still one job. */
+function afterStop() {
+  byId("notice").replaceChildren(notice("info", t(isAllSent ? "files.cancelled_late" : "files.cancelled")));
+  if (isAllSent) {
+    followList();
+  } else {
+    newSending();
   }
 }
 
@@ -109,19 +134,20 @@ function showProgress({ sent, total, began }) {
     return;
   }
   const seconds = (performance.now() - began) / 1000;
-  const left = sent > 0 && seconds > 2 ? duration((seconds * (total - sent)) / sent) : null;
+  const left = sent > 0 && seconds > 2 ? timeLeft((seconds * (total - sent)) / sent) : null;
   const words = t("files.sending", { share: progressPercent(share), sent: bytes(sent), total: bytes(total) });
-  byId("sending-words").textContent = left ? `${words}, ${t("job.left", { time: left })}` : words;
+  byId("sending-words").textContent = left ? `${words}, ${left}` : words;
 }
 
-/** The list follows the jobs while any of them is under way. */
+/** The list follows the jobs while any of them is under way, or may yet come. */
 function followList() {
-  poll(() => request(api(`/jobs?limit=${RECENT}`)), {
+  listing?.stop();
+  listing = poll(() => request(api(`/jobs?limit=${RECENT}`)), {
     first: LIST_EVERY_MS,
     onAnswer: ({ items, next }) => {
       byId("list-notice").replaceChildren();
       showList(items, Boolean(next));
-      return items.some((job) => !isOver(job));
+      return isAllSent || items.some((job) => !isOver(job));
     },
     onError: (error, { hopeless }) => put(byId("list-notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")])),
   });
@@ -154,6 +180,16 @@ form.addEventListener("submit", (event) => {
 input.addEventListener("change", () => choose(input.files));
 byId("forget").addEventListener("click", forget);
 byId("cancel").addEventListener("click", () => sending?.cancel());
+
+// The way back may lead to the page as it was left: on its way to the job of a file that has been sent.
+window.addEventListener("pageshow", ({ persisted }) => {
+  if (persisted && sending) {
+    sending.cancel();
+    sending = null;
+    forget();
+    followList();
+  }
+});
 
 let over = 0; // Entering a child is reported before leaving its parent, so the two are counted.
 document.addEventListener("dragenter", (event) => {

@@ -41,24 +41,27 @@ export function bytes(size) {
   }).format(size / 1000 ** step);
 }
 
-/** A number of seconds as people say it, no finer than anybody can know it beforehand. */
-export function duration(seconds) {
-  if (seconds < 10) {
-    return t("time.moments");
-  }
+/** A number of seconds as people say it. */
+export const duration = (seconds) => (seconds < 10 ? t("time.moments") : rounded(seconds, "nominative"));
+
+/** How many seconds something will still take, as people say it. */
+export const timeLeft = (seconds) => (seconds < 10 ? t("job.left_moments") : t("job.left", { time: rounded(seconds, "genitive") }));
+
+/** No finer than anybody can know it beforehand; behind a word like «около» Russian asks for another `form`. */
+function rounded(seconds, form) {
   if (seconds < 55) {
-    return t("time.seconds", { n: Math.round(seconds / 5) * 5 });
+    return t(`time.${form}.seconds`, { n: Math.round(seconds / 5) * 5 });
   }
   const minutes = Math.round(seconds / 60);
   if (minutes < 60) {
-    return t("time.minutes", { n: minutes });
+    return t(`time.${form}.minutes`, { n: minutes });
   }
   if (minutes < 48 * 60) {
-    const hours = t("time.hours", { n: Math.floor(minutes / 60) });
+    const hours = t(`time.${form}.hours`, { n: Math.floor(minutes / 60) });
     const rest = minutes % 60;
     return rest ? `${hours} ${t("time.short_minutes", { n: rest })}` : hours;
   }
-  return t("time.days", { n: Math.round(minutes / 1440) });
+  return t(`time.${form}.days`, { n: Math.round(minutes / 1440) });
 }
 
 /** The first `limit` characters of a text on one line, cut at a word where one ends near. */

@@ -1,4 +1,6 @@
-// The beginning of a file, as much of it as shows how it is read.
+// The beginning of a file: as much of it as shows how it is read, or that it cannot be read any more.
+
+import { UnreadableFileError } from "./errors.js";
 
 const HEAD_BYTES = 1 << 20;
 const NEWLINE = 10;
@@ -20,6 +22,16 @@ export async function headOf(file) {
     return null;
   }
   return file.slice(0, endOfLastLine(bytes) || bytes.length);
+}
+
+/** A sending that broke does not tell which end was lost: resolves to UnreadableFileError if the file, else to `error`. */
+export async function whichEnd(error, file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+    return error;
+  } catch {
+    return new UnreadableFileError(file.name);
+  }
 }
 
 /** The place behind the last line end, 0 without one. In UTF-16 a character is two bytes, and so is a line end. */

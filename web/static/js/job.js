@@ -6,7 +6,7 @@ import { byId, el, notice, put, say, setTitle } from "./dom.js";
 import { makeDownloads } from "./downloads.js";
 import { makeFilters } from "./filters.js";
 import { workerNotice } from "./follow.js";
-import { duration, measure, moment, number, progressPercent } from "./format.js";
+import { measure, moment, number, progressPercent, timeLeft } from "./format.js";
 import { HEAT_ROWS, makeHeat } from "./heat.js";
 import { doneRows, isOver, jobName, progressWords, setBar, stateBadge } from "./jobs.js";
 import { problemNotice } from "./problems.js";
@@ -84,7 +84,7 @@ const quarter = (job) => Math.floor(job.progress * 4);
 function progressLine(job) {
   const parts = [progressWords(job)];
   if (job.status === "running" && job.eta_seconds !== null) {
-    parts.push(t("job.left", { time: duration(job.eta_seconds) }));
+    parts.push(timeLeft(job.eta_seconds));
   }
   return parts.join(", ");
 }

@@ -8,7 +8,7 @@ function wayBack() {
   const asked = new URLSearchParams(window.location.search).get("next") ?? "";
   const url = URL.canParse(asked, window.location.href) ? new URL(asked, window.location.href) : null;
   return url !== null && url.origin === window.location.origin && asked.startsWith("/")
-    ? url.pathname + url.search
+    ? url.href // Not only its path: one that begins with two slashes would be read as another server.
     : page("/");
 }
 

@@ -1,6 +1,6 @@
 // Asking again and again, politely: as the server wishes, slower as nothing changes, rarely while nobody looks.
 
-import { ApiError } from "./api.js";
+import { ApiError } from "./errors.js";
 
 const FIRST_MS = 1000;
 const SLOWEST_MS = 5000;

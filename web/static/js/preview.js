@@ -1,9 +1,10 @@
 // How the server would read the chosen file, shown before anything of it is stored, and what can be changed about that.
 
-import { ApiError, api, request } from "./api.js";
+import { api, request } from "./api.js";
 import { button, byId, el, icon, notice } from "./dom.js";
+import { ApiError, UnreadableFileError } from "./errors.js";
 import { bytes, excerpt } from "./format.js";
-import { headOf } from "./head.js";
+import { headOf, whichEnd } from "./head.js";
 import { mayBeRepeated, problemNotice, rowProblem } from "./problems.js";
 import { t, tOr } from "./words.js";
 
@@ -28,22 +29,24 @@ export function makePreview(chooseOther) {
     asking = mine;
     byId("preview-notice").replaceChildren(el("p", { class: "hint" }, t("preview.reading")));
     byId("preview").classList.toggle("stale", drawn);
-    const head = await headOf(file);
-    if (mine.signal.aborted) {
-      return;
-    }
-    if (head === null && !whole && file.size > UNASKED_BYTES) {
-      offerWhole("preview.needs_whole");
-      return;
-    }
-    const sent = whole || head === null ? file : head;
+    let sent = file;
     try {
-      const { data } = await request(api("/jobs/preview"), { method: "POST", body: form(sent), signal: mine.signal });
+      const head = await headOf(file);
+      if (mine.signal.aborted) {
+        return;
+      }
+      if (head === null && !whole && file.size > UNASKED_BYTES) {
+        offerWhole("preview.needs_whole");
+        return;
+      }
+      sent = whole || head === null ? file : head;
+      const { data } = await request(api("/jobs/preview"), { method: "POST", body: form(sent), signal: mine.signal, limit: null });
       if (!mine.signal.aborted) {
         byId("preview-notice").replaceChildren();
         showLayout(data);
       }
-    } catch (error) {
+    } catch (failure) {
+      const error = failure instanceof ApiError ? failure : await whichEnd(failure, file);
       if (mine.signal.aborted) {
         return;
       }
@@ -115,6 +118,9 @@ export function makePreview(chooseOther) {
   function whatHelps(error, other) {
     if (mayBeRepeated(error)) {
       return [[button(t("retry"), () => askByHand())]];
+    }
+    if (error instanceof UnreadableFileError) {
+      return [[button(t("preview.choose_other"), chooseOther)]];
     }
     const ofFile = [413, 415, 422].includes(error.status);
     return ofFile ? [[button(t("preview.choose_other"), chooseOther)], [t(other ? "preview.read_otherwise" : "preview.mend")]] : [];

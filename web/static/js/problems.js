@@ -1,8 +1,8 @@
 // What went wrong, in words that help.
 
-import { ApiError, NetworkError } from "./api.js";
 import { el, notice, sentence } from "./dom.js";
-import { isSignedIn } from "./sign_in.js";
+import { ApiError, NetworkError, UnreadableFileError } from "./errors.js";
+import { isSignedIn } from "./session.js";
 import { t, tOr } from "./words.js";
 
 // What the page says of these leaves nothing to add.
@@ -14,7 +14,7 @@ const ROW_SAYS_ALL = new Set(["empty_text", "worker_lost"]);
 /** Whether the same, sent once more by hand, may be answered otherwise; whose session has ended is then asked for the key. */
 export function mayBeRepeated(error) {
   if (!(error instanceof ApiError)) {
-    return true;
+    return !(error instanceof UnreadableFileError);
   }
   return error.status >= 500 || [408, 429].includes(error.status) || (error.status === 401 && isSignedIn());
 }
@@ -23,6 +23,9 @@ export function mayBeRepeated(error) {
 export function describe(error) {
   if (error instanceof NetworkError) {
     return { title: t("error.network"), lines: [t("error.network_words")], aside: "" };
+  }
+  if (error instanceof UnreadableFileError) {
+    return { title: t("error.file"), lines: [t("error.file_words")], aside: "" };
   }
   if (!(error instanceof ApiError)) {
     return { title: t("error.page"), lines: [String(error?.message ?? error)], aside: "" };
@@ -47,8 +50,14 @@ export function problemNotice(error, actions = [], more = []) {
   return notice("danger", title, [...lines.map(whoSays), ...(aside ? [folded(aside)] : []), ...more], actions);
 }
 
+/** Whether a request for a new job is still being carried out under its key: no such request meets another conflict. */
+export const isUnderWay = (error) => error.status === 409 && error.problem.code === "conflict";
+
+/** The words for that. */
+export const underWayNotice = (actions = []) => notice("info", t("error.under_way"), [t("error.under_way_words")], actions);
+
 /** A sentence of the server in its own language is said to be one: it stands among those of the page. */
-function whoSays(line) {
+export function whoSays(line) {
   const said = sentence(line);
   return said instanceof Node ? el("span", { class: "server-says" }, t("error.server_says"), " ", said) : said;
 }

@@ -3,7 +3,7 @@
 import { api, newKey, page, request } from "./api.js";
 import { byId, el } from "./dom.js";
 import { excerpt, list, number, percent } from "./format.js";
-import { problemNotice } from "./problems.js";
+import { isUnderWay, problemNotice, underWayNotice } from "./problems.js";
 import { topicName } from "./topics.js";
 import { t } from "./words.js";
 
@@ -20,21 +20,28 @@ export async function offerRerun(job, address) {
   } catch {
     // Without the list of models there is nothing to offer, and everything else goes on.
   }
-  let key = newKey(); // A rerun that is sent twice is still one job.
+  const start = byId("rerun-start");
+  // A rerun that is sent twice is still one job, also after an answer that was lost; a refusal stores nothing under the key.
+  let key = newKey();
   byId("rerun-form").addEventListener("change", () => {
     key = newKey();
   });
   byId("rerun-form").addEventListener("submit", async (event) => {
     event.preventDefault();
-    byId("rerun-notice").replaceChildren();
+    if (start.getAttribute("aria-disabled") === "true") {
+      return;
+    }
+    start.setAttribute("aria-disabled", "true");
+    byId("rerun-notice").replaceChildren(el("p", { class: "hint" }, t("rerun.working")));
     try {
       const json = { model: byId("rerun-model").value };
       const { data } = await request(`${address}/rerun`, { method: "POST", json, headers: { "Idempotency-Key": key } });
+      byId("rerun-notice").replaceChildren();
       window.location.assign(page(`/jobs/${encodeURIComponent(data.id)}`));
     } catch (error) {
-      key = newKey();
-      byId("rerun-notice").replaceChildren(problemNotice(error));
+      byId("rerun-notice").replaceChildren(isUnderWay(error) ? underWayNotice() : problemNotice(error));
     }
+    start.setAttribute("aria-disabled", "false");
   });
 }
 

@@ -10,6 +10,7 @@ import { t } from "./words.js";
 
 const PAGE_ROWS = 50;
 const REFRESH_MS = 2500;
+const NO_NAMES = new Map();
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 /** Takes over the elements of the page that show rows of the job at `address`; follow() tells how it is getting on. */
@@ -24,7 +25,9 @@ export function makeRows(address, choice) {
   let tookMs = 0;
   let total = 0;
   let stale = false;
-  let names = null; // Topics by id, as the active model names them.
+  let model = null; // The one that computes the job, as soon as it is known.
+  let topics = null; // {of, names}: topics by id as that model names them; before there is one, as the active one does.
+  let shownNames = NO_NAMES;
   let failed = false;
   const again = makeAgain(byId("rows-notice"));
 
@@ -38,7 +41,9 @@ export function makeRows(address, choice) {
     loading = mine;
     const began = performance.now();
     try {
-      names ??= await topicNames();
+      if (topics?.of !== model) {
+        topics = await topicNames(model);
+      }
       const { items, next } = await gather(pages[index], mine.signal);
       pages.length = index + 1;
       if (next) {
@@ -80,14 +85,16 @@ export function makeRows(address, choice) {
   }
 
   function show(items, quietly) {
-    if (shown !== null && JSON.stringify(items) === JSON.stringify(shown)) {
+    const names = topics?.names ?? NO_NAMES;
+    if (shown !== null && names === shownNames && JSON.stringify(items) === JSON.stringify(shown)) {
       return;
     }
     shown = items;
+    shownNames = names;
     keepHeight();
     const focused = focusIn(byId("table"));
-    const cellOf = cells.of(items, names ?? new Map());
-    byId("table").replaceChildren(items.length > 0 ? rowsTable(items, names ?? new Map(), { choice, cellOf }) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
+    const cellOf = cells.of(items, names);
+    byId("table").replaceChildren(items.length > 0 ? rowsTable(items, names, { choice, cellOf }) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
     focused?.()?.focus({ preventScroll: true });
     byId("pager-words").textContent = "";
     const single = at === 0 && pages.length === 1;
@@ -131,8 +138,9 @@ export function makeRows(address, choice) {
     /** Load the first page once, and the shown one anew as long as rows on it have no result yet. */
     follow(job, before) {
       total = job.rows.total;
+      model = job.model;
       const news = before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
-      const waiting = failed || shown === null || shown.some((row) => !FINAL.has(row.status)) || shown.length < PAGE_ROWS;
+      const waiting = failed || shown === null || topics?.of !== model || shown.some((row) => !FINAL.has(row.status)) || shown.length < PAGE_ROWS;
       const due = isOver(job) || performance.now() - shownAt > Math.max(REFRESH_MS, 5 * tookMs);
       stale ||= news; // News that came too soon after the last look is not forgotten.
       if (shown === null || (stale && waiting && due)) {
@@ -162,8 +170,13 @@ function withLimit(address, limit) {
   return url.pathname + url.search;
 }
 
-/** Names by id. Before the first worker has registered a model there are none (404), and no results either. */
-async function topicNames() {
-  const { status, data } = await request(api("/topics"), { also: [404] });
-  return status === 404 ? null : new Map(data.items.map((topic) => [topic.id, topicName(topic)]));
+/** {of, names}. Before the first worker has registered a model there are none (404), and no results either. */
+async function topicNames(model) {
+  const address = model === null ? "/topics" : `/models/${encodeURIComponent(model)}`;
+  const { status, data } = await request(api(address), { also: [404] });
+  if (status === 404) {
+    return null;
+  }
+  const topics = data.topics ?? data.items;
+  return { of: model, names: new Map(topics.map((topic) => [topic.id, topicName(topic)])) };
 }

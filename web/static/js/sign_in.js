@@ -1,17 +1,14 @@
 // Signing in with a key: the form, on its own page and in a dialog over the page on which a session has ended.
 
-import { button, el, say } from "./dom.js";
+import { button, el } from "./dom.js";
+import { ApiError, parseRetryAfter } from "./errors.js";
+import { describe, whoSays } from "./problems.js";
+import { OWN_PAGE } from "./session.js";
 import { language, t } from "./words.js";
 
 const root = document.documentElement.dataset;
 
-/** Sent with everything that changes something: a page of another site cannot send it. */
-export const OWN_PAGE = { "Rubrika-Page": "1" };
-
 let again = null; // The promise of the dialog that is open: whoever else finds the session ended waits for the same one.
-
-/** Whether this page is one of somebody who is signed in, so that a 401 means that the session has ended. */
-export const isSignedIn = () => root.owner !== undefined;
 
 /** Ask for the key in a dialog. Resolves to whether somebody is signed in again; the page itself stays as it is. */
 export function signInAgain() {
@@ -52,14 +49,14 @@ export function signInForm(onDone, more = []) {
       return;
     }
     form.setAttribute("aria-busy", "true");
-    say(error, "");
+    error.replaceChildren();
     const { session, problem } = await signIn(input.value.trim());
     form.removeAttribute("aria-busy");
     if (session) {
       input.value = "";
       onDone(session);
     } else {
-      say(error, problem);
+      error.replaceChildren(...problem);
       input.focus();
       input.select();
     }
@@ -67,9 +64,10 @@ export function signInForm(onDone, more = []) {
   return form;
 }
 
+/** Resolves to {session}, or to {problem}: what to say, as text and elements. */
 async function signIn(key) {
   if (key === "") {
-    return { problem: t("session.empty") };
+    return { problem: [t("session.empty")] };
   }
   try {
     const response = await fetch(`${root.root}/api/v1/session`, {
@@ -82,10 +80,19 @@ async function signIn(key) {
     if (response.ok) {
       return { session: data };
     }
-    return { problem: response.status === 401 || response.status === 422 ? t("session.unknown") : data.detail };
+    if (response.status === 401 || response.status === 422) {
+      return { problem: [t("session.unknown")] };
+    }
+    return { problem: refusal(new ApiError(response.status, data, parseRetryAfter(response.headers.get("Retry-After")))) };
   } catch {
-    return { problem: t("error.network") };
+    return { problem: [t("error.network")] };
   }
+}
+
+/** The title and the lines of a refusal in one paragraph. */
+function refusal(error) {
+  const { title, lines } = describe(error);
+  return [`${title}.`, ...lines.flatMap((line) => [" ", whoSays(line)])];
 }
 
 function ask() {

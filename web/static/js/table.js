@@ -11,7 +11,7 @@ const FIELDS = ["doc_text", "image2text", "speech2text"];
 
 /** The table of a page of rows. `cellOf(row)` gives the cell of the text. */
 export function rowsTable(items, names, { choice, cellOf }) {
-  // The topics are those of the results, whichever model made them; names are known for the active one's.
+  // The topics are those of the results; one that nobody has named goes by its id.
   const found = Object.keys(items.find((row) => row.probabilities)?.probabilities ?? {});
   const known = [...names.keys()];
   const topics = found.length > 0 ? [...known.filter((id) => found.includes(id)), ...found.filter((id) => !names.has(id))] : known;
@@ -96,7 +96,7 @@ function outcome(row) {
  * or asked for stays. `address` is that of the job.
  */
 export function makeTextCells(address) {
-  let cells = new Map(); // Of the page that is shown, by row: {of, cell, resource}.
+  let cells = new Map(); // Of the page that is shown, by row: {of, names, cell, resource}.
   return {
     /** Forget all rows but those of `items`, which come next; cellOf(row) as `rowsTable` wants it. */
     of(items, names) {
@@ -105,7 +105,7 @@ export function makeTextCells(address) {
       return (row) => {
         const had = before.get(row.row);
         const of = JSON.stringify(row);
-        const made = had?.of === of ? had : { of, ...textCell(row, names, { address, had }) };
+        const made = had?.of === of && had.names === names ? had : { of, names, ...textCell(row, names, { address, had }) };
         cells.set(row.row, made);
         return made.cell;
       };

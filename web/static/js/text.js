@@ -1,9 +1,10 @@
 // The first page: one text in, its topics out.
 
 import { makeAgain } from "./again.js";
-import { NetworkError, api, newKey, readiness, request } from "./api.js";
+import { api, newKey, readiness, request } from "./api.js";
 import { copyButton } from "./copy.js";
 import { button, byId, el, notice, say } from "./dom.js";
+import { NetworkError } from "./errors.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { judgement } from "./judge.js";
 import { poll } from "./poll.js";

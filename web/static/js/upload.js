@@ -1,13 +1,15 @@
 // Sending a file. By XMLHttpRequest, because fetch does not tell how much has gone out.
 
-import { ApiError, NetworkError, api, parseRetryAfter, request } from "./api.js";
-import { OWN_PAGE, isSignedIn } from "./sign_in.js";
+import { api, request } from "./api.js";
+import { ApiError, NetworkError, parseRetryAfter } from "./errors.js";
+import { whichEnd } from "./head.js";
+import { OWN_PAGE, isSignedIn } from "./session.js";
 import { language } from "./words.js";
 
 /**
  * Sends `file` to `/jobs` with the `options` of reading it. `onProgress({sent, total})` counts bytes on their way; sent === total means that the server
- * has it all and is reading. Returns {done, cancel}: a promise of the job (ApiError, NetworkError, AbortError), and
- * a function that stops.
+ * has it all and is reading. Returns {done, cancel}: a promise of the job (ApiError, NetworkError, UnreadableFileError,
+ * AbortError), and a function that stops.
  */
 export function upload(file, details) {
   let attempt = null;
@@ -20,7 +22,11 @@ export function upload(file, details) {
       throw new DOMException("cancelled", "AbortError");
     }
     attempt = start(file, details);
-    return attempt.done;
+    try {
+      return await attempt.done;
+    } catch (error) {
+      throw error instanceof NetworkError ? await whichEnd(error, file) : error;
+    }
   };
   const cancel = () => {
     cancelled = true;

@@ -1,7 +1,8 @@
 // Which words of a text speak for a topic, and which against it: asked for on demand, shown in the text itself.
 
-import { ApiError, api, request } from "./api.js";
+import { api, request } from "./api.js";
 import { button, el, icon, notice } from "./dom.js";
+import { ApiError } from "./errors.js";
 import { explainWaiting } from "./follow.js";
 import { marked, saidOf } from "./marks.js";
 import { percent } from "./format.js";
