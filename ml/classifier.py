@@ -7,6 +7,7 @@
 """
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from ml.errors import BackendError
 from ml.posts import Post
 from ml.running import NO_EFFORT, Effort, Runner, reason
 
+log = logging.getLogger(__name__)
+
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "openvino", "onnxruntime", "torch")
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
 ARITHMETICS: Sequence[Arithmetic] = get_args(Arithmetic)
 
 
@@ -210,7 +214,7 @@ def load_backend(
     if device == "cuda" and backend not in ("auto", "torch"):
         raise BackendError(f"On a CUDA device the network runs in torch, not in {backend}.")
     if device == "auto":
-        device = "cuda" if backend in ("auto", "torch") and _cuda_is_likely() else "cpu"
+        device = "cuda" if backend in ("auto", "torch") and _cuda_is_there() else "cpu"
     if backend == "auto":
         backend = "torch" if device == "cuda" or model.config.get("model_type") != "bert" else "openvino"
     if backend == "openvino":
@@ -242,6 +246,16 @@ def default_cache_dir() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "rubrika"
 
 
-def _cuda_is_likely() -> bool:
-    # Asking torch would import it, which takes seconds and memory that a machine without a GPU has no use for.
-    return Path("/dev/nvidiactl").exists() and importlib.util.find_spec("torch") is not None
+def _cuda_is_there() -> bool:
+    # Asking torch imports it, which takes seconds and memory that a machine without a GPU has no use for.
+    if not NVIDIA_DEVICE.exists() or importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    found = bool(torch.cuda.is_available())
+    if not found:
+        log.warning(
+            "there is a GPU, but torch cannot use it (an old driver, a build of torch without CUDA, or "
+            "CUDA_VISIBLE_DEVICES): the network runs on the CPU"
+        )
+    return found

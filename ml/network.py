@@ -248,7 +248,8 @@ def longest_input(config: Any) -> int:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Say whether bf16 is a gain here: on CUDA from Ampere on, on a CPU with AMX or AVX-512 BF16 instructions."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        # Older cards have it too, by emulation.
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return has_amx() or "avx512_bf16" in processor_flags()
 
 

@@ -5,6 +5,8 @@ first, and beside files no more than half of the time goes into explaining.
 """
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +21,7 @@ from jobs.records import ExplanationClaim, Piece
 from jobs.settings import Settings
 from jobs.states import ExplanationError
 from ml.classifier import Classifier
-from ml.errors import MlError
+from ml.errors import DeviceLostError, MlError
 from ml.explain import explain
 from ml.posts import Post
 from worker.heart import Heart
@@ -103,6 +105,13 @@ class Explainer:
             return
         except UnavailableError:
             raise
+        except DeviceLostError:
+            # No fault of the text, or of one in a million: its lease is left to expire, which counts one attempt. This
+            # process will compute nothing any more: it ends, and whoever watches over it starts another.
+            log.exception("the device was lost while a text of job %s was explained", its.job_id)
+            self._stopping.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         except Exception as error:
             # The text is classified, and stays so, whatever is wrong with its parts.
             log.warning("a text of job %s cannot be explained", its.job_id, exc_info=not isinstance(error, MlError))

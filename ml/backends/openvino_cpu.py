@@ -62,12 +62,15 @@ class OpenVinoBackend:
         options: dict[str, Any] = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            # Each process would take the first cores of the machine, whatever others have taken: of several workers all
+            # would compute on the cores of the first.
+            "ENABLE_CPU_PINNING": False,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if arithmetic == "int8" else 0,
         }
         if arithmetic in PRECISIONS:
             options["INFERENCE_PRECISION_HINT"] = PRECISIONS[arithmetic]
         try:
-            compiled = _compile(core, path, options, cache_dir)
+            self.compiled = compiled = _compile(core, path, options, cache_dir)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot load the network {path}: {error}") from error
         self._pad_id = folder.pad_id

@@ -1,5 +1,7 @@
 """A worker that explains: leases and fences, deaths and ends, and its place beside files and behind who waits."""
 
+import signal
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from jobs.database import run
 from jobs.errors import UnavailableError
 from jobs.records import Outcome, Piece, parse_text_id
 from jobs.states import ExplanationError, Lane
+from ml.errors import DeviceLostError
 from tests.integration.explain_support import TEXT, Recorder, get, post, rows, take
 from tests.integration.store_support import add
 from worker import explainer
@@ -258,6 +261,26 @@ def test_a_worker_that_is_told_to_stop_gives_its_explanation_back(
     classifier.on_compute = lambda: drain.stop() if len(classifier.computed[-1]) > 30 else None
     drain.run()
     assert rows(engine, "SELECT state, attempts, lease FROM explanations") == [("queued", 0, None)]
+    assert heart.held() == frozenset()
+
+
+def test_a_worker_whose_device_is_lost_fails_no_explanation(
+    drain: Drain, classifier: Recorder, engine: Engine, heart: Heart, asked: dict[str, Any]
+) -> None:
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+
+    def lost() -> None:
+        raise DeviceLostError("an illegal memory access")
+
+    try:
+        classifier.on_compute = lost
+        drain.run()
+        assert told.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # The lease runs out, and another worker has it.
+    assert rows(engine, "SELECT state, error_code FROM explanations") == [("running", None)]
     assert heart.held() == frozenset()
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
-from ml import artifact
+from ml import artifact, classifier
 from ml import weights as weights_file
 from ml.backends import Logits, Pending, at_once, fastest_arithmetic
+from ml.backends.openvino_cpu import OpenVinoBackend
 from ml.batches import Batching, Ids
-from ml.classifier import Classifier, Predictions
+from ml.classifier import Classifier, Predictions, load_backend
 from ml.errors import BackendError, DeviceLostError, MemoryShortError, ModelError
 from ml.posts import Post
 from tests.tiny_model import make_tiny_model
@@ -306,6 +308,24 @@ def test_eight_bits_are_chosen_where_they_are_fastest() -> None:
     assert fastest_arithmetic(frozenset({"avx512_vnni", "amx_bf16", "amx_int8"})) == "float"
     assert fastest_arithmetic(frozenset({"avx2"})) == "float"
     assert fastest_arithmetic(frozenset()) == "float"
+
+
+def test_several_processes_may_compute_on_all_cores(tmp_path: Path, folder: Path) -> None:
+    """Pinned to cores, the threads of each would take the first ones."""
+    backend = load_backend(artifact.read(folder), "cpu", "openvino", 1, tmp_path)
+    assert isinstance(backend, OpenVinoBackend)
+    assert backend.compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_a_gpu_that_torch_cannot_use_is_left_alone(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(classifier, "NVIDIA_DEVICE", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "CPU" in Classifier.load(folder, cache_dir=tmp_path, threads=1).backend
+    assert "torch cannot use it" in caplog.text
+    with pytest.raises(BackendError, match="no CUDA device"):
+        Classifier.load(folder, device="cuda", cache_dir=tmp_path, threads=1)
 
 
 def test_graphs_are_kept_and_found_again(tmp_path: Path, folder: Path) -> None:
