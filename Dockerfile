@@ -44,7 +44,10 @@ CMD ["worker"]
 
 # A worker on an NVIDIA GPU. The wheel of torch brings its CUDA libraries; the host brings the driver.
 FROM base AS worker-gpu
-ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# What torch has compiled is kept beside the cached networks: /tmp is small, emptied, and runs nothing.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    TORCHINDUCTOR_CACHE_DIR=/data/inductor \
+    TRITON_CACHE_DIR=/data/triton
 # torch compiles for the card that it finds, and needs a C compiler for that; without one it runs, more slowly.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN pip install --constraint constraints.txt '.[gpu]'

@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help up test test-long lint audit format bench bench-files bench-page train-deps train evaluate screenshots pins clean
+.PHONY: help environment up test test-long lint audit format bench bench-files bench-page train-deps train evaluate screenshots pins clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,9 +69,18 @@ pins: .venv/.python ## Write the versions that are installed into constraints.tx
 clean: ## Remove the virtual environment and all caches; data of Rubrika stays
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
+# After an upgrade of Python, or in a folder that was moved or copied, what lies in .venv is not found, or that of another
+# folder is; and to install into it does not mend that. So what is installed has to lead here. Nothing of it is imported:
+# that would take longer, and new dependencies may still be missing.
+environment:
+	@test ! -e .venv/.default \
+		|| $(BIN)/python -I -c 'import os, sys; from importlib.util import find_spec; sys.exit(not os.path.samefile(find_spec("cli").origin, "cli/__init__.py"))' 2>/dev/null \
+		|| { echo "The environment in .venv is of another Python or another place: make clean $(MAKECMDGOALS) (your data stays)." >&2; exit 1; }
+
 # Each of these files says that the virtual environment holds what pyproject.toml asks for in that group.
 
-.venv/.python:
+# Looked at before anything is made of it; by itself that is no reason to make it anew.
+.venv/.python: | environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "Rubrika needs Python 3.11 or newer, and $(PYTHON) is not: install one, or name one with make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \

@@ -2,7 +2,6 @@
 
 from jobs.errors import RubrikaError, UnavailableError
 from jobs.settings import Settings
-from local.postgres import EmbeddedPostgres
 
 
 def database_url(settings: Settings) -> str:
@@ -12,6 +11,9 @@ def database_url(settings: Settings) -> str:
     """
     if settings.database_url:
         return settings.database_url
+    # Not sooner: the images of containers have no embedded server, and there the database is always named.
+    from local.postgres import EmbeddedPostgres
+
     try:
         return EmbeddedPostgres(settings.data_dir).url
     except RubrikaError as error:

@@ -34,7 +34,12 @@ from local.processes import (
 MAJOR = "18"
 _USER = "rubrika"
 _DATABASE = "rubrika"
+_SOCKET_LOCK = ".s.PGSQL.5432.lock"
 _FAST_SHUTDOWN = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0))
+
+# What it answers while it replays its log after a crash (SQLSTATE 57P03, but of a connection that is refused psycopg2
+# tells the words alone). That may take minutes, and to stop it meanwhile would only make it begin anew.
+_RECOVERING = ("the database system is starting up", "the database system is in recovery mode")
 
 # For a machine of two cores whose work is a network, with bulk COPY in and out. Given on the command line, so that a
 # new version of Rubrika brings its own; whoever wants to tune more brings a server of their own by DATABASE_URL.
@@ -78,6 +83,7 @@ class EmbeddedPostgres:
         self._sockets = socket_folder(self._data_dir, "postgres")
         self._options = {**_OPTIONS, **(options or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._recovers = False
 
     @property
     def url(self) -> str:
@@ -105,8 +111,8 @@ class EmbeddedPostgres:
             self._create_cluster(wheel)
         self._check_reachable(self._home)
         self._check_version()
-        self._stop_leftover()
         make_socket_folder(self._data_dir, "postgres", identity)
+        self._stop_leftover()
         settings = {
             **self._options,
             "listen_addresses": "",
@@ -134,8 +140,10 @@ class EmbeddedPostgres:
         """Whether the server answers; the first time it does, the database is made."""
         try:
             connection = psycopg2.connect(self.dsn_of("postgres"), connect_timeout=5)
-        except psycopg2.OperationalError:
+        except psycopg2.OperationalError as error:
+            self._recovers = any(said in str(error) for said in _RECOVERING)
             return False
+        self._recovers = False
         try:
             connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
             with connection.cursor() as cursor:
@@ -146,17 +154,21 @@ class EmbeddedPostgres:
             connection.close()
         return True
 
+    def is_recovering(self) -> bool:
+        """Whether the server was still starting when `is_ready` asked it last: it is at work, and wants to be let."""
+        return self._recovers
+
     def start(self, timeout: float = 60.0) -> None:
         """Run the server as a child of this process until `stop`; its log is `logs/postgres.log` in the data folder.
 
-        Raises `StartError` when it does not answer within `timeout` seconds.
+        Raises `StartError` when it has neither answered nor said that it recovers for `timeout` seconds.
         """
         child = self.prepare()
         log = self._data_dir / "logs" / "postgres.log"
         make_folder(log.parent, 0o700)
         with log.open("ab") as output:
             process = self._process = spawn(child, output)
-        wait_until(lambda: process.poll() is not None or self.is_ready(), timeout)
+        wait_until(lambda: process.poll() is not None or self.is_ready(), timeout, at_work=self.is_recovering)
         if process.poll() is not None or not self.is_ready():
             self.stop()
             raise StartError(f"PostgreSQL does not start; its log is {log}.")
@@ -174,10 +186,7 @@ class EmbeddedPostgres:
 
     def postmaster_pid(self) -> int | None:
         """The process id in the server's own pid file, whether that process lives or not."""
-        try:
-            return int((self._cluster / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return None
+        return _pid_in(self._cluster / "postmaster.pid")
 
     def _create_cluster(self, wheel: Wheel) -> None:
         """Make the cluster aside and rename it, so that a start killed in the middle leaves nothing half made."""
@@ -236,10 +245,10 @@ class EmbeddedPostgres:
             )
 
     def _stop_leftover(self) -> None:
-        """Stop a server that an earlier start left running here, and remove the pid file of one that is gone.
+        """Stop a server that an earlier start left running here, and remove the pid files of one that is gone.
 
         After a restart of a container or a machine its process id may belong to any other program, for which
-        PostgreSQL would take itself to be running already.
+        PostgreSQL would take itself to be running already. There is one file beside the data and one beside the socket.
         """
         pid = self.postmaster_pid()
         if pid is None:
@@ -247,6 +256,9 @@ class EmbeddedPostgres:
         if self._is_ours(pid) and not end_stranger(pid, _FAST_SHUTDOWN):
             raise StartError(f"A PostgreSQL of an earlier start (process {pid}) does not stop: end it.")
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        lock = self._sockets / _SOCKET_LOCK
+        if _pid_in(lock) == pid:
+            lock.unlink(missing_ok=True)
 
     def _is_ours(self, pid: int) -> bool:
         arguments = command_line(pid)
@@ -257,6 +269,14 @@ class EmbeddedPostgres:
             return self._password_file.read_text().strip()
         except FileNotFoundError:
             raise StartError(f"There is no PostgreSQL in {self._data_dir} yet: `rubrika up` makes it.") from None
+
+
+def _pid_in(file: Path) -> int | None:
+    """The process id in the first line of a file of the server, or None when there is none."""
+    try:
+        return int(file.read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
 
 
 def _environment() -> dict[str, str]:

@@ -25,6 +25,9 @@ _LINUX: bool = sys.platform == "linux"
 _PR_SET_PDEATHSIG = 1
 _UNPRIVILEGED_USER = "nobody"
 
+AT_WORK_SECONDS = 3600.0
+"""For so long a server is waited for that says itself that it is starting."""
+
 
 class StopOrder(IntEnum):
     """The order in which a machine stops: who takes requests first, who keeps the record last."""
@@ -177,14 +180,49 @@ def stop_child(process: subprocess.Popen[bytes], steps: tuple[tuple[signal.Signa
         return
 
 
-def wait_until(done: Callable[[], bool], seconds: float, every: float = 0.02) -> bool:
-    """Ask `done` again and again until it says yes or the time is over; returns its last answer."""
-    pause = threading.Event()
-    deadline = monotonic() + seconds
+class Patience:
+    """How long something is asked for, and how often: `seconds`, which begin anew whenever it says that it is at work.
+
+    Even that comes to an end, after AT_WORK_SECONDS.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._begun = self._heard = clock()
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._begun
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to give up."""
+        return self._clock() - self._heard >= self._seconds or self.waited >= max(AT_WORK_SECONDS, self._seconds)
+
+    def pause(self, every: float, *, at_work: bool) -> float:
+        """Seconds until the next question. What is at work is not kept from it, and its log is not filled."""
+        if not at_work:
+            return every
+        self._heard = self._clock()
+        return max(every, min(1.0, self.waited / 10))
+
+
+def wait_until(
+    done: Callable[[], bool], seconds: float, every: float = 0.02, at_work: Callable[[], bool] = lambda: False
+) -> bool:
+    """Ask `done` again and again until it says yes or the time is over; returns its last answer.
+
+    The time begins anew whenever `at_work`, which is asked after each no, says yes.
+    """
+    event = threading.Event()
+    patience = Patience(seconds)
     while not done():
-        if monotonic() >= deadline:
+        pause = patience.pause(every, at_work=at_work())
+        if patience.is_over:
             return False
-        pause.wait(every)
+        event.wait(pause)
     return True
 
 

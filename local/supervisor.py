@@ -20,7 +20,7 @@ from types import FrameType, TracebackType
 from jobs.errors import StartError
 from local.folders import make_folder
 from local.logs import ChildLog
-from local.processes import Child, spawn
+from local.processes import Child, Patience, spawn
 
 # Seconds before a child that died is started again: at once the first time, then ever more slowly while it keeps
 # dying. A child that lived for a while begins anew.
@@ -102,25 +102,37 @@ class Supervisor:
             raise StartError(_sentence(f"{child.name} failed", running.log))
         del self._running[child.name]
 
-    def wait(self, ready: Callable[[], bool], timeout: float, what: str, every: float = 0.05) -> None:
+    def wait(
+        self,
+        ready: Callable[[], bool],
+        timeout: float,
+        what: str,
+        every: float = 0.05,
+        at_work: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Supervise until `ready()` says yes, and say what is waited for when that takes long.
 
-        Raises `StartError` after `timeout` seconds or when a child has died three times, and `StopRequestedError` when
-        somebody asks to stop.
+        Raises `StartError` when a child has died three times or after `timeout` seconds, which begin anew whenever
+        `at_work()`, asked after a no, says yes. Raises `StopRequestedError` when somebody asks to stop.
         """
-        begun = monotonic()
+        patience = Patience(timeout)
         told = False
         while not ready():
-            self._turn(every)
+            busy = at_work()
+            pause = patience.pause(every, at_work=busy)
+            ask_at = monotonic() + pause
+            self._turn(pause)
+            # A line in the log for each question ends the turn at once, and is no reason to ask again.
+            while busy and not self._stop_requested and (left := ask_at - monotonic()) > 0:
+                self._turn(left)
             if self._stop_requested:
                 raise StopRequestedError
             for running in self._running.values():
                 if running.restarts and running.deaths >= _DEATHS_AT_START:
                     raise StartError(_sentence(f"{running.child.name} does not start", running.log))
-            waited = monotonic() - begun
-            if waited > timeout:
-                raise StartError(f"{what} is not ready after {timeout:.0f} s; the logs are in {self._log_dir}.")
-            if waited > _PATIENCE and not told:
+            if patience.is_over:
+                raise StartError(f"{what} is not ready after {patience.waited:.0f} s; the logs are in {self._log_dir}.")
+            if patience.waited > _PATIENCE and not told:
                 self._warn(_waiting_for(what))
                 told = True
 

@@ -83,7 +83,7 @@ def _start_servers(supervisor: Supervisor, settings: Settings, afterwards: ExitS
     """Start the servers that the settings do not name; returns the environment of Rubrika's own processes."""
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "RUBRIKA_DATA_DIR": str(settings.data_dir)}
     env |= secret_environment(settings)
-    postgres = EmbeddedPostgres(settings.data_dir)
+    postgres = EmbeddedPostgres(settings.data_dir, {"max_connections": str(_connections(settings))})
     valkey = EmbeddedValkey(settings.data_dir)
     # Both are started before either is waited for.
     if not settings.database_url:
@@ -93,7 +93,7 @@ def _start_servers(supervisor: Supervisor, settings: Settings, afterwards: ExitS
         supervisor.start(valkey.prepare())
         afterwards.callback(valkey.clean_up)
     if not settings.database_url:
-        supervisor.wait(postgres.is_ready, _SERVER_SECONDS, "PostgreSQL")
+        supervisor.wait(postgres.is_ready, _SERVER_SECONDS, "PostgreSQL", at_work=postgres.is_recovering)
     if not settings.redis_url:
         supervisor.wait(valkey.is_ready, _SERVER_SECONDS, "Valkey")
     env["DATABASE_URL"] = settings.database_url or postgres.url
@@ -101,6 +101,15 @@ def _start_servers(supervisor: Supervisor, settings: Settings, afterwards: ExitS
     # The addresses have their passwords now.
     env["DATABASE_PASSWORD_FILE"] = env["REDIS_PASSWORD_FILE"] = ""
     return env
+
+
+def _connections(settings: Settings) -> int:
+    """How many connections PostgreSQL must allow, so that every pool of `jobs.database` can be full at once.
+
+    Each pool goes four beyond its size: that of an API process is its threads, that of a worker 4. The rest is for the
+    sweeper, commands and backups, and for the three that PostgreSQL keeps for itself.
+    """
+    return max(100, settings.api_processes * (settings.api_threads + 4) + settings.workers * 8 + 20)
 
 
 def _processes(settings: Settings, commands: UpCommands, env: Mapping[str, str]) -> list[Child]:

@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psycopg2
@@ -79,6 +81,68 @@ def test_a_pid_file_of_another_life_is_no_obstacle(server: EmbeddedPostgres, ope
     (open_folder / "data" / "postgres" / "cluster" / "postmaster.pid").write_text(f"{os.getpid()}\n/elsewhere\n")
     server.start()
     assert ask(server, "SELECT 1") == 1
+
+
+def test_a_lock_of_another_life_beside_the_socket_is_no_obstacle(server: EmbeddedPostgres, open_folder: Path) -> None:
+    server.stop()
+    identity = server_identity()
+    # The server takes a lock for its own while any process of its user has that id.
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=identity.uid if identity else None) as other:
+        (open_folder / "data" / "postgres" / "cluster" / "postmaster.pid").write_text(f"{other.pid}\n/elsewhere\n")
+        sockets = make_socket_folder(open_folder / "data", "postgres", identity)
+        lock = sockets / ".s.PGSQL.5432.lock"
+        lock.write_text(f"{other.pid}\n/elsewhere\n")
+        lock.chmod(0o644)
+        server.start()
+        assert ask(server, "SELECT 1") == 1
+        assert other.poll() is None
+
+
+class SlowPostgres(EmbeddedPostgres):
+    """A server that is still replaying its log when the time of a start is over, and goes on when it was asked then."""
+
+    SECONDS = 0.3
+
+    def __init__(self, folder: Path) -> None:
+        self._go_on = folder / "go-on"
+        # As if segments of the log had to be fetched first.
+        wait = f"until [ -e {self._go_on} ]; do sleep 0.02; done; false"
+        options = {"wal_level": "replica", "restore_command": wait}
+        before = EmbeddedPostgres(folder / "data", options)
+        before.start()
+        before.stop()
+        super().__init__(folder / "data", options)
+        self.asked_late = 0
+        (folder / "data" / "postgres" / "cluster" / "recovery.signal").touch()
+        self._begun = monotonic()
+
+    def is_ready(self) -> bool:
+        ready = super().is_ready()
+        if not ready and self.is_recovering() and monotonic() - self._begun > 2 * self.SECONDS:
+            self.asked_late += 1
+            self._go_on.touch()
+        return ready
+
+
+def test_a_server_that_recovers_is_given_the_time(open_folder: Path) -> None:
+    server = SlowPostgres(open_folder)
+    server.start(SlowPostgres.SECONDS)
+    try:
+        assert server.asked_late > 0
+        assert not server.is_recovering()
+        assert ask(server, "SELECT 1") == 1
+    finally:
+        server.stop()
+
+
+def test_the_supervisor_gives_a_server_that_recovers_the_time(open_folder: Path) -> None:
+    server = SlowPostgres(open_folder)
+    with Supervisor(open_folder / "logs", lambda _: None) as supervisor:
+        supervisor.start(server.prepare())
+        supervisor.wait(server.is_ready, SlowPostgres.SECONDS, "PostgreSQL", at_work=server.is_recovering)
+        assert server.asked_late > 0
+        assert ask(server, "SELECT 1") == 1
+    server.clean_up()
 
 
 def test_a_server_left_running_is_stopped_first(server: EmbeddedPostgres, open_folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from jobs.settings import PROJECT_ROOT
@@ -117,6 +118,16 @@ def test_it_starts_says_so_and_stops_in_order(open_folder: Path) -> None:
         assert up.out.read_text().count("\n") == 2
         assert up.err.read_text() == ""
         assert not socket_folder(up.data_dir, "postgres").parent.exists()
+
+
+def test_its_server_has_connections_for_every_pool(open_folder: Path) -> None:
+    with started(open_folder, RUBRIKA_API_PROCESSES="4", RUBRIKA_API_THREADS="64") as up:
+        up.wait_ready()
+        address = EmbeddedPostgres(up.data_dir).dsn_of("rubrika")
+        with closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW max_connections")
+            assert cursor.fetchone() == (str(4 * (64 + 4) + 8 + 20),)
+        assert up.interrupted() == 0
 
 
 def test_killed_outright_it_leaves_nothing_running_and_starts_again(open_folder: Path) -> None:

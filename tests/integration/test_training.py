@@ -340,7 +340,7 @@ def test_mistakes_are_answered_in_a_sentence(posts: Path, base: Path, tmp_path: 
     assert not out.exists()
     below = precious / "cat.jpg" / "mine"
     told = refused(posts, "--base", base, "-o", below)
-    assert "mine cannot be written: Not a directory" in " ".join(told.split())
+    assert "mine cannot be written: File exists" in " ".join(told.split())
     assert "to learn from" not in told
     damaged = tmp_path / "damaged"
     shutil.copytree(base, damaged)

@@ -17,8 +17,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from api.server import GRACEFUL_SECONDS
+from cli.keys_command import keys
 from cli.main import PARTS, main
 from jobs.settings import PROJECT_ROOT, SETTINGS_TABLE, SHIPPED_MODEL, Settings
+from jobs.states import Role
 
 COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -262,6 +264,17 @@ def test_what_an_image_cannot_do_it_says_in_a_sentence(target: str, tmp_path: Pa
         assert re.match(f"rubrika: `{command}` needs the part `\\w+` of Rubrika, which this image leaves out", sentence)
 
 
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_an_image_asks_the_database_that_is_named(target: str, tmp_path: Path) -> None:
+    env = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "REDIS_URL": "redis://nowhere"}
+    done = in_image(target, COMMANDS, tmp_path, "keys list\nmodels list", env)
+    assert done.returncode == 0, done.stderr
+    said = [line.split("|", 1) for line in done.stdout.splitlines()]
+    assert [command for command, _ in said] == ["keys", "models"]
+    for _, sentence in said:
+        assert sentence.startswith("rubrika: The database of DATABASE_URL cannot be reached"), sentence
+
+
 def test_every_part_that_an_image_leaves_out_is_one_that_commands_speak_of() -> None:
     # Whatever of ours a command imports is in its image, or named by a sentence when it is not.
     of_commands = {
@@ -299,6 +312,14 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder() -> None:
     assert not [name for name in copied if not (PROJECT_ROOT / name).exists()]
 
 
+def test_what_is_compiled_for_a_gpu_is_kept_with_the_data() -> None:
+    lines = stages()["worker-gpu"][1]
+    assert re.findall(r"^VOLUME (\S+)$", lines, flags=re.MULTILINE) == ["/data"]
+    places = dict(re.findall(r"(\w+_CACHE_DIR)=(\S+)", lines))
+    assert set(places) == {"TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+    assert {str(Path(place).parent) for place in places.values()} == {"/data"}
+
+
 def test_the_python_of_the_images_is_one_that_the_project_takes() -> None:
     version = re.search(r"^FROM python:3\.(\d+)-slim AS base$", DOCKERFILE, flags=re.MULTILINE)
     least = re.fullmatch(r">=3\.(\d+)", PROJECT["requires-python"])
@@ -312,6 +333,21 @@ def test_every_install_is_held_to_the_pins_and_torch_is_for_the_gpu_alone() -> N
         for install in re.findall(r"pip install (.+)$", lines, flags=re.MULTILINE):
             asked = install.removeprefix("--constraint constraints.txt ").split()
             assert asked == (["'.[gpu]'"] if target == "worker-gpu" else ["."])
+
+
+# --- Prometheus -----------------------------------------------------------------------------------------------------
+
+
+def test_prometheus_shows_a_key_that_may_read_the_counts() -> None:
+    told = (PROJECT_ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
+    [scrape] = yaml.safe_load(told)["scrape_configs"]
+    file = "/etc/prometheus/rubrika.key"
+    assert scrape["authorization"] == {"type": "Bearer", "credentials_file": file}
+    for text in (told, (PROJECT_ROOT / "docs" / "operations.md").read_text()):
+        made = re.search(rf"rubrika keys create (.*) \| install .* {file}$", text, flags=re.MULTILINE)
+        assert made
+        asked = keys.commands["create"].make_context("create", shlex.split(made[1]))
+        assert asked.params["role"] == Role.ADMIN
 
 
 # --- pins and the default install -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ NAME = "app.kubernetes.io/name"
 OURS = {"api", "worker", "worker-gpu", "sweeper"}
 SERVERS = {"redis", "postgres"}
 SECRETS = "/run/secrets/rubrika"
+GUIDE = PROJECT_ROOT / "docs" / "operations.md"
 
 
 def kustomization(folder: Path) -> dict[str, Any]:
@@ -191,11 +192,12 @@ def test_probes_ask_addresses_that_exist() -> None:
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert api[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
     assert "/healthz" in routes
-    annotations = WORKLOADS["api"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/path"] in routes
-    port = environment(api)["RUBRIKA_PORT"]
-    assert annotations["prometheus.io/port"] == port
-    assert api["ports"] == [{"name": "http", "containerPort": int(port)}]
+    assert api["ports"] == [{"name": "http", "containerPort": int(environment(api)["RUBRIKA_PORT"])}]
+
+
+def test_nobody_is_led_to_the_counts_without_a_key() -> None:
+    """Annotations for Prometheus would lead it there with empty hands, and `RubrikaDown` would speak for ever."""
+    assert "prometheus.io/" not in "".join(path.read_text() for path in KUBERNETES.rglob("*.yaml"))
 
 
 def test_migrations_run_before_the_first_pod_that_answers() -> None:
@@ -318,3 +320,39 @@ def test_a_service_leads_to_its_pods(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
 def test_a_workload_finds_its_own_pods(workload: str) -> None:
     assert chosen(WORKLOADS[workload]["spec"]["selector"]) == {workload}
+
+
+# --- what is told to operators --------------------------------------------------------------------------------------
+
+
+def told(language: str) -> list[str]:
+    """The blocks of code in the chapter about Kubernetes."""
+    [chapter] = re.findall(r"^## Kubernetes$.*?(?=^## )", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```$", chapter, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_what_is_pushed_is_what_is_applied() -> None:
+    commands = "".join(told("sh"))
+    [overlay] = [found for found in map(yaml.safe_load, told("yaml")) if "images" in found]
+    [targets] = re.findall(r"for target in ([a-z ]+); do docker build", commands)
+    assert {image["name"] for image in overlay["images"]} == {f"rubrika-{target}" for target in targets.split()}
+    for image in overlay["images"]:
+        pushed = f"{image['newName']}:{image['newTag']}".replace(image["name"], "rubrika-$target")
+        assert f"docker push {pushed}" in commands
+    # The overlay that names them is the one that is applied, and it is there before.
+    [applied] = re.findall(r"kubectl apply --kustomize (\S+)", commands)
+    text = GUIDE.read_text()
+    written = text.index(f"`{applied}/kustomization.yaml`")
+    assert written < text.index("images:\n", written) < text.index(f"--kustomize {applied}")
+    assert [(PROJECT_ROOT / applied / base).resolve() in OVERLAYS for base in overlay["resources"]] == [True]
+
+
+def test_the_monitor_finds_the_api_and_is_known_to_the_alerts() -> None:
+    [monitor] = [found["spec"] for found in map(yaml.safe_load, told("yaml")) if found.get("kind") == "ServiceMonitor"]
+    [given] = kustomization(BASE)["labels"]
+    assert monitor["selector"]["matchLabels"] == given["pairs"]
+    [endpoint] = monitor["endpoints"]
+    ports = {port["name"]: found["metadata"]["name"] for found in kinds("Service") for port in found["spec"]["ports"]}
+    assert ports[endpoint["port"]] == "api"
+    alerts = (PROJECT_ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+    assert set(re.findall(r'job="(\w+)"', alerts)) == {given["pairs"][monitor["jobLabel"]]}
