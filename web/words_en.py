@@ -58,8 +58,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.model.card": "Model card",
     "page.model.service": "State of the service",
     "page.model.card_words": "Everything else that the model says of itself: how it was trained and checked.",
-    "page.model.figures_words": "Figures on posts that the model did not see in training; ± is how much they vary "
-    "when these posts are halved at random.",
+    "page.model.figures_words": "Figures on posts that the network which answered did not see in training; ± is how "
+    "much they vary when these posts are halved at random.",
     "page.model.reliability": "Can the probabilities be believed",
     "page.model.reliability_words": "For each topic: the probability that the model gave, and the share of such "
     "posts that do belong to it. The dashed line is the ideal, where both are equal. The vertical line is the "
