@@ -10,7 +10,6 @@ from typing import Any
 
 from ml import artifact, report, svg
 from ml.comparing import RANKED_BY, Comparison, Row
-from ml.errors import DataError
 
 HEADS = ("candidate", "micro-F1", "macro-F1", "first right", "calibration error", "learn s", "posts/s", "MB")
 SHOWN = ("micro_f1", "macro_f1", "first_choice_right", "calibration_error")
@@ -105,8 +104,7 @@ def write_into_card(model: Path, found: Comparison) -> None:
     The manifest is renewed, so the model gets another identity: a running service takes it for another model.
 
     Raises:
-        ModelError: `model` is no whole model folder.
-        DataError: it cannot be written.
+        ModelError: `model` is no whole model folder, or cannot be written.
     """
     artifact.read(model)
     rows = [
@@ -126,18 +124,15 @@ def write_into_card(model: Path, found: Comparison) -> None:
         "reason": found.reason,
     }
     section = f"{BEGIN}{method[0].upper()}{method[1:]}.\n\n{as_markdown(found)}"
-    try:
-        with artifact.replacing(model) as draft:
-            for file in model.iterdir():
-                if file.is_file() and file.name != artifact.MANIFEST:
-                    shutil.copy(file, draft / file.name)
-            card = json.loads((draft / artifact.CARD).read_text(encoding="utf-8"))
-            artifact.write_json(draft / artifact.CARD, {**card, "comparison": told})
-            readme = draft / artifact.README
-            before = readme.read_text(encoding="utf-8") if readme.exists() else ""
-            readme.write_text(_with_section(before, section), encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{model} cannot be written: {error.strerror}.") from error
+    with artifact.replacing(model) as draft:
+        for file in model.iterdir():
+            if file.is_file() and file.name != artifact.MANIFEST:
+                shutil.copy(file, draft / file.name)
+        card = json.loads((draft / artifact.CARD).read_text(encoding="utf-8"))
+        artifact.write_json(draft / artifact.CARD, {**card, "comparison": told})
+        readme = draft / artifact.README
+        before = readme.read_text(encoding="utf-8") if readme.exists() else ""
+        readme.write_text(_with_section(before, section), encoding="utf-8")
 
 
 def with_section_of(readme: str, other: str) -> str:

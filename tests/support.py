@@ -1,8 +1,10 @@
 """Small helpers that tests of every kind share."""
 
+import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
@@ -33,3 +35,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def sigterm_is_sent() -> Iterator[None]:
+    """Fail unless this process is told to end within the block, and go on all the same."""
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield
+        assert told.wait(5)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,7 +1,5 @@
 """A worker that explains: leases and fences, deaths and ends, and its place beside files and behind who waits."""
 
-import signal
-import threading
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +15,7 @@ from jobs.states import ExplanationError, Lane
 from ml.errors import DeviceLostError
 from tests.integration.explain_support import TEXT, Recorder, get, post, rows, take
 from tests.integration.store_support import add
+from tests.support import sigterm_is_sent
 from worker import explainer
 from worker.drain import Drain
 from worker.heart import Heart
@@ -267,18 +266,12 @@ def test_a_worker_that_is_told_to_stop_gives_its_explanation_back(
 def test_a_worker_whose_device_is_lost_fails_no_explanation(
     drain: Drain, classifier: Recorder, engine: Engine, heart: Heart, asked: dict[str, Any]
 ) -> None:
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-
     def lost() -> None:
         raise DeviceLostError("an illegal memory access")
 
-    try:
-        classifier.on_compute = lost
+    classifier.on_compute = lost
+    with sigterm_is_sent():
         drain.run()
-        assert told.wait(5)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     # The lease runs out, and another worker has it.
     assert rows(engine, "SELECT state, error_code FROM explanations") == [("running", None)]
     assert heart.held() == frozenset()

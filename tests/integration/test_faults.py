@@ -1,6 +1,5 @@
 """What goes wrong inside a worker or on the way to Postgres, each fault made on purpose in a real database."""
 
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from ml.classifier import Predictions
 from ml.errors import DeviceLostError
 from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared
+from tests.support import sigterm_is_sent
 from worker import sweeper
 from worker.drain import Drain
 from worker.heart import Heart
@@ -144,18 +144,13 @@ def test_a_worker_whose_device_is_lost_ends_and_leaves_its_texts_to_another(
     engine: Engine, drain: Drain, classifier: Fragile, heart: Heart
 ) -> None:
     job = add(engine, ["пост"] * 5)
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
 
     def lost() -> None:
         raise DeviceLostError("an illegal memory access")
 
-    try:
-        classifier.on_compute = lost
+    classifier.on_compute = lost
+    with sigterm_is_sent():
         drain.run()
-        assert told.wait(5)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     assert heart.held() == frozenset()
     found = job_of(engine, job.id)
     assert (found.rows_succeeded, found.rows_failed) == (0, 0)
