@@ -86,6 +86,25 @@ def explore(folder: Path, out: Path, suspects: Path | None, **options: Any) -> N
     click.echo(f"wrote {out}; {len(found.doubts)} doubtful labels{f' in {suspects}' if suspects else ''}")
 
 
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("-o", "--out", type=FILE, required=True, help="TSV file to write.")
+def keys(folder: Path, out: Path) -> None:
+    """Write every different post of FOLDER with its key, for who reads posts or writes after them.
+
+    The tables that `rubrika train` takes as --teacher and --variants name posts by these keys.
+    """
+    from ml.data import read_folder, write_keys
+    from ml.errors import MlError
+
+    try:
+        posts = read_folder(folder)
+        write_keys(out, posts)
+    except MlError as error:
+        raise RubrikaError(str(error)) from error
+    click.echo(f"wrote {out}; {len(posts.posts)} different posts")
+
+
 @data.command("from-feedback")
 @click.argument("out", type=FOLDER)
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only what was said on this day (UTC) or later.")

@@ -119,6 +119,23 @@ def read_folder(folder: Path) -> Dataset:
     return Dataset(topics, distinct, matrix, tuple(group_key(post) for post in distinct))
 
 
+def write_keys(file: Path, data: Dataset) -> None:
+    """Write the posts of `data` as TSV: `key`, `topics` with semicolons between them, and the three fields.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    try:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+            writer.writerow(["key", "topics", *FIELDS])
+            for post, row in zip(data.posts, data.labels, strict=True):
+                topics = ";".join(topic.id for topic, on in zip(data.topics, row, strict=True) if on)
+                writer.writerow([text_key(post), topics, *(getattr(post, field) for field in FIELDS)])
+    except OSError as error:
+        raise DataError(f"{file} cannot be written: {error.strerror}.") from error
+
+
 def split(data: Dataset, share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the indices of the training and of the validation posts, each sorted.
 
