@@ -1,15 +1,26 @@
-"""What the machine could do: matrix products of the network's own shapes, and nothing else."""
+"""What the machine could do: matrix products of the network's own shapes, and nothing else.
 
+As a program it measures NumPy's: `python -m bench.ceiling TOKENS INPUTSxOUTPUTS...`. NumPy's library takes as many
+threads as the environment says at its start, so another number of them needs another process.
+"""
+
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Where the libraries that may stand behind NumPy look for the number of their threads."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +68,38 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
         return lambda i, o: _torch_product(tokens, i, o, device, bits)
 
     rates = {
-        name: _rate(shape, tokens, product(bits), wait)
+        name: _rate(shape.products, tokens, product(bits), wait)
         for name, bits in (("float32", 32), ("bfloat16", 16), ("int8", 8))
     }
     if device == "cpu":
         # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.
-        rates["float32"] = max(rates["float32"], _rate(shape, tokens, lambda i, o: _numpy_product(tokens, i, o)))
+        rates["float32"] = max(rates["float32"], by_numpy(shape.products, threads, tokens))
     return rates
 
 
+def by_numpy(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> float:
+    """Operations a second of these products in float32 by NumPy, with so many threads."""
+    command = [sys.executable, "-m", "bench.ceiling", str(tokens)]
+    command += [f"{inputs}x{outputs}" for inputs, outputs in products]
+    env = os.environ | dict.fromkeys(THREADS, str(threads))
+    return float(subprocess.run(command, cwd=PROJECT_ROOT, env=env, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main() -> None:
+    """Measure the products that the command line names."""
+    tokens = int(sys.argv[1])
+    products = [(int(inputs), int(outputs)) for inputs, outputs in (one.split("x") for one in sys.argv[2:])]
+    print(_rate(products, tokens, lambda inputs, outputs: _numpy_product(tokens, inputs, outputs)))
+
+
 def _rate(
-    shape: Shape,
+    products: Sequence[tuple[int, int]],
     tokens: int,
     product: Callable[[int, int], Callable[[], object]],
     wait: Callable[[], None] = lambda: None,
 ) -> float:
-    seconds = sum(_seconds(product(inputs, outputs), wait) for inputs, outputs in shape.products)
-    return 2 * tokens * sum(inputs * outputs for inputs, outputs in shape.products) / seconds
+    seconds = sum(_seconds(product(inputs, outputs), wait) for inputs, outputs in products)
+    return 2 * tokens * sum(inputs * outputs for inputs, outputs in products) / seconds
 
 
 def _seconds(step: Callable[[], object], wait: Callable[[], None]) -> float:
@@ -112,3 +138,7 @@ def _numpy_product(tokens: int, inputs: int, outputs: int) -> Callable[[], objec
     states = rng.standard_normal((tokens, inputs), dtype=np.float32)
     weight = rng.standard_normal((inputs, outputs), dtype=np.float32)
     return lambda: states @ weight
+
+
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,21 @@
 """The same network and the same posts through many engines, and how far each is from what the machine could do.
 
     python -m bench.engine [--network shipped] [--corpus real] [--data FOLDER] [--count 200] [--rounds 5] [--only NAME]
+                           [--keep]
 
 Arms: transformers' pipeline, one text and 32 at a time; transformers in batches of 32 sorted by length, which is what
 sentence-transformers does; ONNX Runtime, OpenVINO and torch behind our own batches in every arithmetic that works here;
 and ours, which is whatever `Classifier.load` chooses. All arms work on the same texts, in one process, in random order,
 `--rounds` times. Beside them, in the same run, the ceiling: dense matrix products of the network's own shapes.
+What cannot be loaded, because it is not installed or does not run here, is skipped and named in `not_measured`.
 `--network all --corpus all` measures everything there is. `python -m bench.gpu` does this on a GPU.
 """
 
-import argparse
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,21 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.ceiling import Shape, ceilings
-from bench.harness import interleaved, keep, summary
+from bench.harness import interleaved, run, say, summary
+from bench.keeping import keep, parsed, parser
 from bench.networks import (
     CORPORA,
     NETWORKS,
     inputs_of,
     lengths_of,
+    model_of,
     network,
     reference_model,
     reference_tokenizer,
     texts_of,
 )
 from jobs.cores import available_cores
-from ml.artifact import ModelFolder
+from ml.artifact import ModelFolder, ModelInfo
 from ml.backends import Backend, processor_flags
 from ml.batches import plan
 from ml.classifier import Classifier, load_backend
@@ -46,22 +51,46 @@ ROWS = 32
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=(*NETWORKS, "all"), default="shipped")
-    parser.add_argument("--corpus", choices=(*CORPORA, "all"), default="real")
-    parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
-    parser.add_argument("--count", type=int, default=200, help="posts; a quarter of them for the larger network")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--only", action="append", help="measure the arms whose names hold this; may be repeated")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--network", choices=(*NETWORKS, "all"), default="shipped")
+    made.add_argument("--corpus", choices=(*CORPORA, "all"), default="real")
+    made.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
+    made.add_argument("--count", type=int, default=200, help="posts; a quarter of them for the larger network")
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--threads", type=int, default=0, help="0: all cores")
+    made.add_argument("--only", action="append", help="measure the arms whose names hold this; may be repeated")
+    options = parsed(made)
     networks = NETWORKS if options.network == "all" else (options.network,)
     corpora = CORPORA if options.corpus == "all" else (options.corpus,)
     for name, corpus in itertools.product(networks, corpora):
         count = options.count if name == "shipped" else max(20, options.count // 4)
         threads = options.threads or available_cores()
-        found = measure(name, corpus, options.data, count, options.rounds, "cpu", threads, options.only or [""])
-        keep(f"engine-{name}-{corpus}", found)
+        found, model = measure(name, corpus, options.data, count, options.rounds, "cpu", threads, options.only or [""])
+        keep(f"engine-{name}-{corpus}", found, model, options.keep)
+
+
+@dataclass
+class Arms:
+    """What runs, by name; and of what does not, the reason."""
+
+    run: dict[str, Arm] = field(default_factory=dict)
+    padding: dict[str, float] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)
+    not_measured: dict[str, str] = field(default_factory=dict)
+
+    def load(self, name: str, folder: ModelFolder, load: Callable[[], Backend], posts: Sequence[Post]) -> None:
+        """Add one of our backends, ready to work, if it can be loaded here."""
+        try:
+            backend = load()
+            classifier = Classifier(folder, backend)
+            classifier.warm_up()
+        except Exception as error:  # Whatever keeps one engine from running must not keep the others from it.
+            self.not_measured[name] = f"{type(error).__name__}: {error}"[:500]
+            say(f"not measured: {name}: {self.not_measured[name]}")
+            return
+        self.run[name] = lambda: classifier.predict(posts).probabilities
+        self.padding[name] = padding_of(backend, classifier, posts)
+        self.backends[name] = backend.description
 
 
 def measure(
@@ -73,29 +102,27 @@ def measure(
     device: str,
     threads: int,
     only: Sequence[str],
-) -> dict[str, Any]:
-    """Run all arms of a device on one network and one corpus."""
+) -> tuple[dict[str, Any], ModelInfo]:
+    """Run all arms of a device on one network and one corpus; also the model that the network is of."""
     with network(name, corpus) as folder, tempfile.TemporaryDirectory(prefix="rubrika-bench-cache-") as cache:
         posts = texts_of(folder, data, corpus, count)
         lengths = lengths_of(folder, posts)
-        arms: dict[str, Arm] = {}
-        padding: dict[str, float] = {}
-        backends: dict[str, str] = {}
-        for arm, backend in our_arms(folder, device, threads, Path(cache), only):
-            classifier = Classifier(folder, backend)
-            classifier.warm_up()
-            arms[arm] = lambda classifier=classifier: classifier.predict(posts).probabilities  # type: ignore[misc]
-            padding[arm] = padding_of(backend, classifier, posts)
-            backends[arm] = backend.description
+        arms = Arms()
+        for arm, load in our_arms(folder, device, threads, Path(cache)):
+            if any(part in arm for part in only):
+                arms.load(arm, folder, load, posts)
         for arm, peer, share in peer_arms(folder, posts, lengths, device):
             if any(part in arm for part in only):
-                arms[arm], padding[arm] = peer, share
+                arms.run[arm], arms.padding[arm] = peer, share
+        if not arms.run:
+            raise SystemExit(f"Nothing can be measured: {arms.not_measured or f'no arm is named like {only}'}")
         tokens = 1024 if device == "cpu" else 32_768
         shape = Shape.of(folder)
         top = ceilings(shape, device, threads, tokens)
-        seconds, returned = interleaved(arms, rounds)
+        seconds, returned = interleaved(arms.run, rounds)
         thresholds = [topic.threshold for topic in folder.info.topics]
-    return {
+        model = model_of(name, folder)
+    result = {
         "network": name,
         "corpus": corpus,
         "posts": count,
@@ -103,13 +130,15 @@ def measure(
         "tokens": sum(lengths),
         "rounds": rounds,
         "threads": threads,
-        "backends": backends,
+        "backends": arms.backends,
         "ceiling_gflops": {kind: round(rate / 1e9) for kind, rate in top.items()},
         "posts_per_second_at_the_ceiling": {
             kind: round(count * rate / shape.operations(lengths), 1) for kind, rate in top.items()
         },
-        "arms": described(seconds, returned, padding, lengths, shape, top, thresholds),
+        "arms": described(seconds, returned, arms.padding, lengths, shape, top, thresholds),
+        "not_measured": arms.not_measured,
     }
+    return result, model
 
 
 def described(
@@ -146,13 +175,9 @@ def described(
 
 def padding_of(backend: Backend, classifier: Classifier, posts: Sequence[Post]) -> float:
     """The share of computed tokens that are none of any text."""
-    ids, multiple = classifier.prepare(posts).ids, backend.batching.multiple
-    if not multiple:
-        return 0.0
-    computed = sum(
-        len(batch) * -(-max(len(ids[text]) for text in batch) // multiple) * multiple
-        for batch in plan(ids, backend.batching.tokens, multiple)
-    )
+    ids, suited = classifier.prepare(posts).ids, backend.batching
+    batches = plan(ids, suited.tokens, suited.multiple)
+    computed = sum(suited.computed([len(ids[text]) for text in batch]) for batch in batches)
     return 1 - sum(map(len, ids)) / computed
 
 
@@ -160,11 +185,9 @@ def padding_of(backend: Backend, classifier: Classifier, posts: Sequence[Post]) 
 
 
 def our_arms(
-    folder: ModelFolder, device: str, threads: int, cache: Path, only: Sequence[str]
-) -> Iterator[tuple[str, Backend]]:
-    """Every backend and arithmetic behind our batches, and what `Classifier.load` takes by itself."""
-    from ml.backends.openvino_cpu import OpenVinoBackend
-
+    folder: ModelFolder, device: str, threads: int, cache: Path
+) -> Iterator[tuple[str, Callable[[], Backend]]]:
+    """Every backend and arithmetic behind our batches, and what `Classifier.load` takes by itself: what loads each."""
     if device == "cuda":
         choices = [("ours", "auto", "auto"), ("torch float32 padded", "torch", "float32")]
     else:
@@ -186,13 +209,18 @@ def our_arms(
                 ("torch bfloat16 packed", "torch", "bfloat16"),
             ]
     for name, backend, arithmetic in choices:
-        if any(part in name for part in only):
-            yield name, load_backend(folder, device, backend, threads, cache, arithmetic)
+        yield name, partial(load_backend, folder, device, backend, threads, cache, arithmetic)
     if device == "cpu":
-        if threads > 1 and any(part in "OpenVINO int8 dynamic, one stream" for part in only):
-            yield "OpenVINO int8 dynamic, one stream", OpenVinoBackend(folder, cache, threads, "int8", streams=1)
-        if any(part in "ONNX Runtime int8 dynamic" for part in only):
-            yield "ONNX Runtime int8 dynamic", dynamic_onnxruntime(folder, cache, threads)
+        if threads > 1:
+            yield "OpenVINO int8 dynamic, one stream", partial(one_stream, folder, cache, threads)
+        yield "ONNX Runtime int8 dynamic", partial(dynamic_onnxruntime, folder, cache, threads)
+
+
+def one_stream(folder: ModelFolder, cache: Path, threads: int) -> Backend:
+    """OpenVINO with all cores on one batch at a time."""
+    from ml.backends.openvino_cpu import OpenVinoBackend
+
+    return OpenVinoBackend(folder, cache, threads, "int8", streams=1)
 
 
 def dynamic_onnxruntime(folder: ModelFolder, cache: Path, threads: int) -> Backend:
@@ -269,4 +297,4 @@ def _padding(batches: Sequence[Sequence[int]]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,19 +1,19 @@
 """How much a request costs above the network: `Prefer: wait=10` on an idle service against `Classifier.predict`.
 
-    python -m bench.latency [--data FOLDER] [--count 200]
+    python -m bench.latency [--data FOLDER] [--count 200] [--keep]
 
 The two arms alternate text by text in one run. The service is started as a user starts it; the network alone runs in
 this process with the same model, threads and backend, while the service is idle.
 """
 
-import argparse
 import http.client
 import json
 import statistics
 import time
 from pathlib import Path
 
-from bench.harness import keep, service, summary
+from bench.harness import run, service, summary
+from bench.keeping import keep, parsed, parser
 from bench.posts import read_posts
 from jobs.settings import Settings
 from ml.classifier import Classifier
@@ -22,10 +22,10 @@ from worker.main import load_classifier
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
-    parser.add_argument("--count", type=int, default=200)
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
+    made.add_argument("--count", type=int, default=200)
+    options = parsed(made)
     posts = read_posts(options.data, options.count + 10)
     alone = load_classifier(Settings.from_env())
     with service(RUBRIKA_CACHE_ROWS="0") as running:
@@ -37,10 +37,9 @@ def main() -> None:
         for post in posts[10:]:
             requests.append(ask(connection, post))
             network.append(compute(alone, post))
-    above = [request - net for request, net in zip(requests, network, strict=True)]
-    keep(
-        "latency",
-        {
+        above = [request - net for request, net in zip(requests, network, strict=True)]
+        difference = statistics.median(requests) - statistics.median(network)
+        result = {
             "texts": options.count,
             "posts": "given" if options.data else "made up",
             "start_seconds": round(running.seconds, 2),
@@ -48,11 +47,10 @@ def main() -> None:
             "request_ms": rounded(requests),
             "network_ms": rounded(network),
             "above_network_ms": rounded(above),
-            "p50_request_minus_p50_network_ms": round(
-                1e3 * (statistics.median(requests) - statistics.median(network)), 2
-            ),
-        },
-    )
+            "p50_request_minus_p50_network_ms": round(1e3 * difference, 2),
+        }
+        # Before the service ends: that may fail, and what was measured is not to be lost by it.
+        keep("latency", result, alone.info, options.keep)
 
 
 def ask(connection: http.client.HTTPConnection, post: dict[str, str]) -> float:
@@ -82,4 +80,4 @@ def rounded(seconds: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

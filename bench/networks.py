@@ -1,5 +1,6 @@
 """The networks and texts that engines are measured with, and the same network in the layers of transformers."""
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.posts import read_posts
+from bench.posts import different, stream_posts
 from jobs.settings import SHIPPED_MODEL
 from ml import artifact, weights
 from ml.encoding import TextEncoder
@@ -24,6 +25,8 @@ RUBERT_BASE = {
 }
 CORPORA = ("real", "60", "512")
 REAL_CUT = 512
+TRIES = 10
+"""So many posts are looked at for each that is wanted, before there are too few that differ."""
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def network(name: str, corpus: str) -> Iterator[artifact.ModelFolder]:
         settings = json.loads((folder / artifact.SETTINGS).read_text(encoding="utf-8"))
         settings["max_tokens"] = REAL_CUT if corpus == "real" else int(corpus)
         if name == "rubert-base":
-            settings["merge_after"] = []
+            settings |= {"name": "rubert-base with random weights", "version": "0.0.0", "merge_after": []}
         artifact.write_json(folder / artifact.SETTINGS, settings)
         if name == "rubert-base":
             _enlarge(folder, len(settings["topics"]))
@@ -46,20 +49,33 @@ def network(name: str, corpus: str) -> Iterator[artifact.ModelFolder]:
         yield artifact.read(folder)
 
 
+def model_of(name: str, folder: artifact.ModelFolder) -> artifact.ModelInfo:
+    """What a result says of a network's model: of the shipped one what ships, although the copy is cut elsewhere."""
+    return artifact.read(SHIPPED_MODEL).info if name == "shipped" else folder.info
+
+
 def texts_of(folder: artifact.ModelFolder, data: Path | None, corpus: str, count: int) -> list[Post]:
-    """`count` different posts: as they are, or each so long that it is cut at the corpus' length."""
-    posts = [Post(**post) for post in read_posts(data, count, seed=3)]
+    """`count` posts: as they are, or each so long that it is cut at the corpus' length.
+
+    No two are one text for this network, which computes equal ones once.
+    """
+    encoder = _encoder(folder)
+    looked_at = (Post(**post) for post in itertools.islice(stream_posts(data, seed=3), TRIES * count))
+    posts = list(itertools.islice(different(looked_at, encoder.compose), count))
+    if len(posts) < count:
+        raise SystemExit(f"Of the posts no more than {len(posts)} differ for this network, and {count} are wanted.")
     if corpus == "real":
         return posts
-    encoder = _encoder(folder)
-    longer = []
+    longer: dict[str, Post] = {}
     for number in range(count):
         text, following = "", number
         while not text or len(encoder.encode([text]).ids[0]) < folder.max_tokens:
             text += f" {posts[following % count].doc_text or 'ещё'}"
             following += 1
-        longer.append(Post(text))
-    return longer
+        if encoder.compose(Post(text)) in longer:
+            text = f"{number} {text}"
+        longer[encoder.compose(Post(text))] = Post(text)
+    return list(longer.values())
 
 
 def inputs_of(folder: artifact.ModelFolder, posts: Sequence[Post]) -> list[str]:

@@ -1,6 +1,6 @@
 """The same network served over HTTP by others, against our service, for the same posts.
 
-    python -m bench.peers [--data FOLDER] [--count 2000] [--rounds 5] [--only NAME]
+    python -m bench.peers [--data FOLDER] [--count 2000] [--rounds 5] [--only NAME] [--keep]
 
 LitServe, mosec and infinity come from PyPI into an environment of their own, made on first use in the folder for
 temporary files, so that nothing here changes its version. Each serves the float32 network in the way its documentation
@@ -9,7 +9,6 @@ cannot merge tokens. Ours is `rubrika up` as it comes: the posts are uploaded as
 row is recorded. A peer that cannot be installed or does not start is named with the reason.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -23,12 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.harness import interleaved, keep, service, summary
-from bench.networks import inputs_of, network, reference_tokenizer
+from bench.harness import in_turns, run, say, service, started, summary
+from bench.keeping import keep, parsed, parser
+from bench.networks import inputs_of, model_of, network, reference_tokenizer
 from bench.posts import as_csv, read_posts
 from bench.throughput import through_service
 from jobs.cores import available_cores
-from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
 from ml.posts import Post
 from tests.support import free_port, wait_until
@@ -44,12 +43,12 @@ START_SECONDS = 180.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
-    parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", action="append", choices=sorted(PEERS), help="may be repeated")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
+    made.add_argument("--count", type=int, default=2000)
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--only", action="append", choices=sorted(PEERS), help="may be repeated")
+    options = parsed(made)
     posts = read_posts(options.data, options.count)
     problems: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
@@ -57,7 +56,7 @@ def main() -> None:
         texts = inputs_of(folder, [Post(**post) for post in posts])
         running = stack.enter_context(service(RUBRIKA_CACHE_ROWS="0", RUBRIKA_MODEL=str(_readable(folder))))
         data = as_csv(posts)
-        arms: dict[str, Callable[[], object]] = {
+        arms: dict[str, Callable[[], float]] = {
             "ours": lambda: through_service(running.host, running.port, data, options.count)
         }
         for name in options.only or PEERS:
@@ -66,27 +65,29 @@ def main() -> None:
             except (subprocess.CalledProcessError, AssertionError, OSError) as error:
                 problems[name] = f"{type(error).__name__}: {error}"[:500]
                 continue
-            arms[name] = lambda ask=ask: send_all(ask, texts)  # type: ignore[misc]
-        seconds, _ = interleaved(arms, options.rounds)
-    rates = {name: summary([options.count / one for one in values]) for name, values in seconds.items()}
-    best = max((rate["median"] for name, rate in rates.items() if name != "ours"), default=None)
-    keep(
-        "peers",
-        {
+            arms[name] = lambda ask=ask: through_peer(ask, texts)  # type: ignore[misc]
+        seconds = in_turns(arms, options.rounds)
+        rates = {name: summary([options.count / one for one in values]) for name, values in seconds.items()}
+        best = max((rate["median"] for name, rate in rates.items() if name != "ours"), default=None)
+        result = {
             "posts": options.count,
             "source": "given" if options.data else "made up",
             "rounds": options.rounds,
             "posts_per_second": {name: {k: round(v, 1) for k, v in rate.items()} for name, rate in rates.items()},
             "ours_over_the_best_peer": round(rates["ours"]["median"] / best, 2) if best else None,
             "not_measured": problems,
-        },
-    )
+        }
+        # Before the servers end: that may fail, and what was measured is not to be lost by it.
+        keep("peers", result, model_of("shipped", folder), options.keep)
 
 
-def send_all(ask: Callable[[str], object], texts: Sequence[str]) -> None:
-    """Send every text, `IN_FLIGHT` at a time."""
+def through_peer(ask: Callable[[str], object], texts: Sequence[str]) -> float:
+    """Seconds from the first text sent to the last answer, `IN_FLIGHT` at a time."""
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        list(pool.map(ask, texts))
+        begun = time.perf_counter()
+        for _ in pool.map(ask, texts):
+            pass
+        return time.perf_counter() - begun
 
 
 @contextlib.contextmanager
@@ -110,10 +111,7 @@ def peer(name: str, folder: ModelFolder) -> Iterator[Callable[[str], object]]:
             "HF_HUB_OFFLINE": "1",
             "PEER_FOLDER": str(folder.path),
         }
-        process = subprocess.Popen(
-            command, cwd=PROJECT_ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
+        with started(command, env, stderr=subprocess.DEVNULL) as process:
 
             def ask(text: str) -> Any:
                 sent = urllib.request.Request(
@@ -131,9 +129,6 @@ def peer(name: str, folder: ModelFolder) -> Iterator[Callable[[str], object]]:
 
             wait_until(answers, START_SECONDS, f"{name} to answer", every=0.5)
             yield ask
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def installed(name: str) -> Path:
@@ -141,7 +136,7 @@ def installed(name: str) -> Path:
     place = Path(tempfile.gettempdir()) / f"rubrika-bench-{name.lower()}"
     python = place / "bin" / "python"
     if not (place / "complete").exists():
-        started = time.monotonic()
+        begun = time.monotonic()
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
         pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
         # torch goes first, under exactly this name.
@@ -149,7 +144,7 @@ def installed(name: str) -> Path:
         shared = SHARED if name != "infinity" else ()
         subprocess.run([*pip, "torch==2.13.0", *PEERS[name], *shared, "tokenizers", "onnx"], check=True)
         (place / "complete").touch()
-        print(f"installed {name} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        say(f"installed {name} in {time.monotonic() - begun:.0f} s")
     return python
 
 
@@ -174,4 +169,4 @@ def _readable(folder: ModelFolder) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """What the service adds to the network: a file through the whole service against `Classifier.predict` alone.
 
-    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3] [--only ARM] [--name throughput]
+    python -m bench.throughput [--data FOLDER] [--count 5000] [--rounds 3] [--only ARM] [--keep]
 
 All arms work on the same posts in one run, in turns and in random order. The service's time is from the first byte
 of the upload to the moment when its last row is recorded; the classifier alone reads the posts from memory; the network
@@ -10,30 +10,31 @@ alone gets them tokenised.
 import argparse
 import http.client
 import json
-import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.harness import keep, service, summary
+from bench.harness import in_turns, run, service, summary
+from bench.keeping import keep, parsed, parser
 from bench.posts import as_csv, read_posts
 from jobs.settings import Settings
 from ml.classifier import Classifier, Prepared
 from ml.posts import Post
 from worker.main import load_classifier
 
+POLL_SECONDS = 0.5
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("classifier", "network"), help="measure the service against this alone")
-    parser.add_argument("--name", default="throughput", help="of the result")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path, help="folder of CSV files with posts; without it posts are made up")
+    made.add_argument("--count", type=int, default=5000)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--only", choices=("classifier", "network"), help="measure the service against this alone")
+    options = parsed(made)
     posts = read_posts(options.data, options.count)
     data = as_csv(posts)
     alone = load_classifier(Settings.from_env())
@@ -47,31 +48,27 @@ def main() -> None:
         }
         if options.only:
             arms = {name: arms[name] for name in ("service", options.only)}
-        seconds: dict[str, list[float]] = {name: [] for name in arms}
-        for _ in range(options.rounds):
-            for name in random.sample(sorted(arms), len(arms)):
-                seconds[name].append(arms[name]())
-                print(f"{name}: {seconds[name][-1]:.1f} s, {options.count / seconds[name][-1]:.1f} posts/s", flush=True)
+        seconds = in_turns(arms, options.rounds, warm_ups=0)
+        # Before the service ends: that may fail, and what was measured is not to be lost by it.
+        keep("throughput", described(seconds, options, alone.backend), alone.info, options.keep)
+
+
+def described(seconds: Mapping[str, list[float]], options: argparse.Namespace, backend: str) -> dict[str, Any]:
+    """Rates, and the service's share of the others' rates round by round."""
     rates = {name: summary([options.count / value for value in values]) for name, values in seconds.items()}
     ratios = {
-        name: [alone / whole for alone, whole in zip(seconds[name], seconds["service"], strict=True)]
-        for name in arms
+        name: [alone / whole for alone, whole in zip(values, seconds["service"], strict=True)]
+        for name, values in seconds.items()
         if name != "service"
     }
-    keep(
-        options.name,
-        {
-            "posts": options.count,
-            "source": "given" if options.data else "made up",
-            "rounds": options.rounds,
-            "backend": alone.backend,
-            "posts_per_second": {name: {k: round(v, 1) for k, v in rate.items()} for name, rate in rates.items()},
-            **{
-                f"service_over_{name}": {k: round(v, 3) for k, v in summary(one).items()}
-                for name, one in ratios.items()
-            },
-        },
-    )
+    return {
+        "posts": options.count,
+        "source": "given" if options.data else "made up",
+        "rounds": options.rounds,
+        "backend": backend,
+        "posts_per_second": {name: {k: round(v, 1) for k, v in rate.items()} for name, rate in rates.items()},
+        **{f"service_over_{name}": {k: round(v, 3) for k, v in summary(one).items()} for name, one in ratios.items()},
+    }
 
 
 def by_classifier(classifier: Classifier, posts: list[dict[str, str]]) -> float:
@@ -96,7 +93,7 @@ def through_service(host: str, port: int, data: bytes, count: int) -> float:
     job = call(connection, "POST", "/api/v1/jobs?filename=bench.csv", data, {"Content-Type": "text/csv"})
     pause = threading.Event()
     while not job["finished_at"]:
-        pause.wait(0.5)
+        pause.wait(POLL_SECONDS)
         job = call(connection, "GET", job["links"]["self"])
     assert job["rows"]["succeeded"] == count, job
     call(connection, "DELETE", job["links"]["self"])
@@ -120,4 +117,4 @@ def call(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

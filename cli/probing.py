@@ -1,8 +1,8 @@
 """What `rubrika bench cpu` tries: arrangements of processes, each measured by `ml.probe`."""
 
-import contextlib
 import importlib.util
 import os
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ from jobs.settings import PROJECT_ROOT
 MODULES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
 """Backends, and the modules that they need."""
 
-END_SECONDS = 20.0
-"""For so long a process that has said its rate may take to end."""
+PROBE = (sys.executable, "-m", "ml.probe")
+"""What each process of an arrangement runs."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,32 @@ def shares(best: Arrangement, cores: int) -> list[Arrangement]:
 
 
 def measure(arrangement: Arrangement, model: Path, cache_dir: Path, seconds: float) -> Measured:
-    """Start the processes, let them begin together, and add up their rates."""
-    with contextlib.ExitStack() as stack:
-        probes = [
-            stack.enter_context(_probe(arrangement, model, cache_dir, seconds)) for _ in range(arrangement.processes)
-        ]
-        for probe in probes:
-            if (line := _line(probe)) != "ready":
+    """Start the processes, let them begin together, and add up their rates.
+
+    The first that fails ends all of them, whatever the others are about.
+    """
+    probes: list[subprocess.Popen[str]] = []
+    try:
+        for _ in range(arrangement.processes):
+            probes.append(_probe(arrangement, model, cache_dir, seconds))  # noqa: PERF401  (those of before must end)
+        for line in _lines(probes):
+            if line != "ready":
                 return Measured(arrangement, 0.0, line.removeprefix("not possible: ") or "it ended without a word")
         for probe in probes:
             assert probe.stdin is not None  # noqa: S101  (a pipe, as asked for below)
             probe.stdin.write("go\n")
             probe.stdin.flush()
-        try:
-            return Measured(arrangement, sum(float(_line(probe)) for probe in probes))
-        except ValueError:
-            return Measured(arrangement, 0.0, "it ended while it was measured")
+        return Measured(arrangement, sum(float(line) for line in _lines(probes)))
+    except (BrokenPipeError, ValueError):
+        return Measured(arrangement, 0.0, "it ended while it was measured")
+    except OSError as error:
+        return Measured(arrangement, 0.0, f"it could not be started: {error}")
+    finally:
+        for probe in probes:
+            probe.kill()
+        for probe in probes:
+            # Closes the pipes as well, also one that was written to in vain.
+            probe.communicate()
 
 
 def best_of(measured: Sequence[Measured]) -> Measured:
@@ -93,13 +103,12 @@ def best_of(measured: Sequence[Measured]) -> Measured:
     return max(measured, key=lambda one: one.rate)
 
 
-@contextlib.contextmanager
-def _probe(arrangement: Arrangement, model: Path, cache_dir: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "ml.probe", str(model), arrangement.backend, arrangement.arithmetic]
+def _probe(arrangement: Arrangement, model: Path, cache_dir: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [*PROBE, str(model), arrangement.backend, arrangement.arithmetic]
     command += [str(arrangement.threads), str(cache_dir), str(seconds)]
     # Libraries make their threads when they are imported, so the number is set before.
     threads = {name: str(arrangement.threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command,
         cwd=PROJECT_ROOT,
         env=os.environ | threads,
@@ -108,15 +117,15 @@ def _probe(arrangement: Arrangement, model: Path, cache_dir: Path, seconds: floa
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    with process:
-        try:
-            yield process
-            process.wait(END_SECONDS)
-        finally:
-            if process.poll() is None:
-                process.kill()
 
 
-def _line(probe: subprocess.Popen[str]) -> str:
-    assert probe.stdout is not None  # noqa: S101  (a pipe, as asked for above)
-    return probe.stdout.readline().strip()
+def _lines(probes: Sequence[subprocess.Popen[str]]) -> Iterator[str]:
+    """The next line of each process, in the order in which they come; an empty one of a process that has ended."""
+    with selectors.DefaultSelector() as selector:
+        for probe in probes:
+            assert probe.stdout is not None  # noqa: S101  (a pipe, as asked for above)
+            selector.register(probe.stdout, selectors.EVENT_READ, probe.stdout)
+        while selector.get_map():
+            for key, _ in selector.select():
+                selector.unregister(key.fileobj)
+                yield key.data.readline().strip()

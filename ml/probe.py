@@ -70,7 +70,8 @@ def main() -> None:
     classifier.warm_up()
     classifier.predict(posts[:CHUNK])
     _say("ready")
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        return  # Whoever wanted to know is gone.
     _say(f"{rate(classifier, posts, float(seconds)):.3f}")
 
 

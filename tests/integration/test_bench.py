@@ -1,10 +1,13 @@
 """`rubrika bench cpu`: real processes, a tiny model, and settings that the service takes."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from cli import probing
 from cli.main import main
 from cli.probing import Arrangement, Measured, best_of, engines, measure, shares
 from jobs.cores import available_cores
@@ -43,6 +46,59 @@ def test_what_is_not_possible_says_why(model: Path, tmp_path: Path) -> None:
     found = measure(Arrangement("onnxruntime", "int8", 1, 1), model, tmp_path, 0.2)
     assert found.rate == 0
     assert "int8 runs on OpenVINO alone" in found.problem
+
+
+FAILS = {
+    "it says why": ("print('not possible: no such arithmetic', flush=True)", "no such arithmetic"),
+    "it ends without a word": ("", "it ended without a word"),
+    "it ends when it may begin": ("print('ready', flush=True); input()", "it ended while it was measured"),
+    "nothing can be told to it": (
+        "os.close(0); print('ready', flush=True); signal.pause()",
+        "it ended while it was measured",
+    ),
+}
+PROBE = """
+import os, signal, sys
+folder = sys.argv[1]
+open(os.path.join(folder, str(os.getpid())), "w").close()
+try:
+    os.mkdir(os.path.join(folder, "first"))
+except FileExistsError:
+    print("ready", flush=True)
+    signal.pause()
+else:
+    {}
+"""
+
+
+@pytest.mark.parametrize(("does", "reason"), FAILS.values(), ids=FAILS)
+def test_one_of_several_processes_that_fails_ends_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, reason: str
+) -> None:
+    monkeypatch.setattr(probing, "PROBE", (sys.executable, "-c", PROBE.format(does or "pass")))
+    asked = Arrangement("openvino", "int8", 2, 1)
+    assert measure(asked, tmp_path, tmp_path, 0.2) == Measured(asked, 0.0, reason)
+    pids = [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()]
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_process_that_cannot_be_started_is_a_problem_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "PROBE", (str(tmp_path / "nowhere"),))
+    found = measure(Arrangement("openvino", "int8", 2, 1), tmp_path, tmp_path, 0.2)
+    assert "could not be started" in found.problem
+
+
+def test_what_was_measured_before_a_failure_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(arrangement: Arrangement, *_: object) -> Measured:
+        return Measured(arrangement, 0.0, "it broke") if arrangement.processes > 1 else Measured(arrangement, 7.0)
+
+    monkeypatch.setattr(probing, "measure", measured)
+    result = CliRunner().invoke(main, ["bench", "cpu", "--model", str(model)])
+    assert result.exit_code == 0, result.output
+    assert "RUBRIKA_WORKERS=1" in result.stdout
 
 
 def test_the_command_prints_settings_that_the_service_takes(model: Path) -> None:

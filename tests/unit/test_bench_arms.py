@@ -1,0 +1,95 @@
+"""What engines are measured with: texts that all count, arms that are skipped where they cannot be loaded, and a
+ceiling with as many threads as they have."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import ceiling, engine
+from bench.networks import inputs_of, lengths_of, texts_of
+from bench.posts import read_posts, text_of
+from ml import artifact
+from ml.artifact import ModelFolder
+from ml.cleaning import Cleaning
+from tests.tiny_model import make_tiny_model
+
+TWICE = """doc_text,image2text,speech2text
+матч вчера,,
+матч  вчера ,,
+матч вчера https://example.org/1,,
+матч вчера https://example.org/2,,
+скидки,на картинке,
+скидки,на другой картинке,
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return artifact.read(make_tiny_model(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "posts.csv").write_text(TWICE, encoding="utf-8")
+    return tmp_path
+
+
+def test_posts_that_are_one_text_come_once(data: Path) -> None:
+    posts = read_posts(data, 12)
+    assert len({text_of(post) for post in posts}) == 12
+    assert len([post for post in posts if post["doc_text"].split() == ["матч", "вчера"]]) == 1
+    made_up = read_posts(None, 3000)
+    assert len({text_of(post) for post in made_up}) == 3000
+
+
+@pytest.mark.parametrize("corpus", ["real", "60"])
+def test_no_two_texts_are_one_for_the_network(folder: ModelFolder, data: Path, corpus: str) -> None:
+    without_links = dataclasses.replace(folder, cleaning=Cleaning.of(["links"]))
+    posts = texts_of(without_links, data, corpus, 9)
+    assert len(set(inputs_of(without_links, posts))) == len(posts) == 9
+    if corpus != "real":
+        assert set(lengths_of(without_links, posts)) == {without_links.max_tokens}
+
+
+def test_an_engine_that_is_not_installed_is_skipped_and_named(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def tiny(*_: str) -> Iterator[ModelFolder]:
+        yield folder
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(engine, "network", tiny)
+    monkeypatch.setattr(engine, "peer_arms", lambda *_: iter(()))
+    monkeypatch.setattr(engine, "ceilings", lambda *_: {"float32": 1e9})
+    only = ["OpenVINO float32", "ONNX Runtime"]
+    result, _ = engine.measure("shipped", "real", None, 4, 1, "cpu", 1, only)
+    assert list(result["arms"]) == ["OpenVINO float32"]
+    assert {"ONNX Runtime float32", "ONNX Runtime int8 dynamic"} <= set(result["not_measured"])
+    assert all("onnx" in reason.lower() for reason in result["not_measured"].values())
+    with pytest.raises(SystemExit, match="Nothing can be measured"):
+        engine.measure("shipped", "real", None, 4, 1, "cpu", 1, ["ONNX Runtime"])
+
+
+def test_the_ceiling_of_numpy_has_as_many_threads_as_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("threadpoolctl")
+    run, environments = subprocess.run, []
+
+    def noted(*args: Any, **named: Any) -> Any:
+        environments.append(named["env"])
+        return run(*args, **named)
+
+    monkeypatch.setattr(ceiling.subprocess, "run", noted)
+    assert ceiling.by_numpy([(8, 8)], 1, 16) > 0
+    tell = "import json, numpy, threadpoolctl; print(json.dumps(threadpoolctl.threadpool_info()))"
+    told = run([sys.executable, "-c", tell], env=environments[0], stdout=subprocess.PIPE, check=True).stdout
+    assert {pool["num_threads"] for pool in json.loads(told)} == {1}
+    assert os.environ.get("OPENBLAS_NUM_THREADS") != "1"
