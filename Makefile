@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help environment up test test-long lint audit format bench bench-files bench-page train-deps train evaluate screenshots pins clean
+.PHONY: help environment up install test test-long lint audit format bench bench-files bench-page train-deps train evaluate screenshots pins clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,9 @@ help: ## List the commands
 up: .venv/.default ## Install what is needed and start Rubrika on this machine; Ctrl-C stops it
 	@exec $(BIN)/rubrika up
 
-test: .venv/.dev ## Run all tests: unit, integration (real servers) and e2e (real processes and a browser)
+install: .venv/.default ## Install the same and start nothing: for a machine that is to be a worker, or an API, of several
+
+test: .venv/.dev ## Run all tests: unit, integration (real servers) and e2e (real processes, and Chromium: CHROMIUM=PATH)
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e $(ARGS)
 
 # The seed of what is random in them; the one that is printed repeats a run. MINUTES is how long the soak goes on.
@@ -39,15 +41,18 @@ format: .venv/.dev ## Format the code and mend what can be mended without asking
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: .venv/.default ## Measure: latency of one text, throughput of a file (results are printed)
-	@$(BIN)/python -m bench.latency
-	@$(BIN)/python -m bench.throughput
+# Results are printed; KEEP=1 writes them into bench/results as well, in the place of those that are there.
+WRITE = $(if $(filter 1,$(KEEP)),--keep)
 
-bench-files: .venv/.dev ## Measure files of a million rows: accepted, worked off, asked about, exported
-	@$(BIN)/python -m bench.files $(ARGS)
+bench: .venv/.default ## Measure: latency of one text, throughput of a file (KEEP=1 writes results to bench/results)
+	@$(BIN)/python -m bench.latency $(WRITE) $(ARGS)
+	@$(BIN)/python -m bench.throughput $(WRITE) $(ARGS)
 
-bench-page: .venv/.dev ## Measure the pages in a browser: first visits, and a job of a million rows
-	@$(BIN)/python -m bench.page $(ARGS)
+bench-files: .venv/.dev ## Measure files of a million rows: accepted, worked off, asked about, exported (KEEP=1)
+	@$(BIN)/python -m bench.files $(WRITE) $(ARGS)
+
+bench-page: .venv/.dev ## Measure the pages in a browser: first visits, and a job of a million rows (KEEP=1)
+	@$(BIN)/python -m bench.page $(WRITE) $(ARGS)
 
 train-deps: .venv/.train ## Install what training needs (torch, transformers, scikit-learn)
 

@@ -1,6 +1,7 @@
 """The manifests under deploy/kubernetes say the same as the code that they start, and fit together.
 
-They are read as kustomize reads them: the resources of an overlay are those of its base and its own.
+They are read as kustomize reads them: the resources of an overlay are those of its base and its own. What operators are
+told about them is in test_kubernetes_told.py.
 """
 
 import re
@@ -19,12 +20,12 @@ from jobs.settings import PROJECT_ROOT, SETTINGS_TABLE, Settings
 KUBERNETES = PROJECT_ROOT / "deploy" / "kubernetes"
 BASE = KUBERNETES / "base"
 OVERLAYS = sorted(path.parent for path in (KUBERNETES / "overlays").glob("*/kustomization.yaml"))
+COMPONENTS = sorted(path.parent for path in (KUBERNETES / "components").glob("*/kustomization.yaml"))
 COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text())["services"]
 NAME = "app.kubernetes.io/name"
 OURS = {"api", "worker", "worker-gpu", "sweeper"}
 SERVERS = {"redis", "postgres"}
 SECRETS = "/run/secrets/rubrika"
-GUIDE = PROJECT_ROOT / "docs" / "operations.md"
 
 
 def kustomization(folder: Path) -> dict[str, Any]:
@@ -42,8 +43,8 @@ def resources(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 EVERYTHING = [*resources(BASE)]
-for overlay in OVERLAYS:
-    EVERYTHING += [found for found in resources(overlay) if found not in EVERYTHING]
+for addition in [*OVERLAYS, *COMPONENTS]:
+    EVERYTHING += [found for found in resources(addition) if found not in EVERYTHING]
 WORKLOADS = {found["metadata"]["name"]: found for found in EVERYTHING if found["kind"] in {"Deployment", "StatefulSet"}}
 PODS = {name: found["spec"]["template"]["spec"] for name, found in WORKLOADS.items()}
 SETTINGS = dict(
@@ -82,7 +83,7 @@ def chosen(selector: dict[str, Any]) -> set[str]:
 # --- the files ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", [BASE, *OVERLAYS], ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", [BASE, *OVERLAYS, *COMPONENTS], ids=lambda path: path.name)
 def test_every_file_is_a_resource_and_every_resource_is_there(folder: Path) -> None:
     named = set(kustomization(folder)["resources"])
     lying = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
@@ -90,6 +91,18 @@ def test_every_file_is_a_resource_and_every_resource_is_there(folder: Path) -> N
     assert all((folder / name).exists() for name in named)
     keys = [(found["kind"], found["metadata"]["name"]) for found in resources(folder)]
     assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.name)
+def test_a_component_goes_with_every_overlay(component: Path) -> None:
+    """With a base of its own it could not stand beside another one: kustomize takes each resource once."""
+    told = kustomization(component)
+    assert (told["apiVersion"], told["kind"]) == ("kustomize.config.k8s.io/v1alpha1", "Component")
+    assert all((component / name).is_file() for name in told["resources"])
+    for overlay in OVERLAYS:
+        together = [*resources(overlay), *resources(component)]
+        keys = [(found["kind"], found["metadata"]["name"]) for found in together]
+        assert len(keys) == len(set(keys))
 
 
 def test_the_workloads_are_those_of_the_architecture() -> None:
@@ -137,11 +150,13 @@ def test_the_config_map_is_made_of_the_settings() -> None:
     assert kustomization(BASE)["configMapGenerator"] == [{"name": "settings", "envs": ["settings.env"]}]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
-def test_an_overlay_gets_the_name_of_the_config_map_that_its_base_makes(overlay: Path) -> None:
+@pytest.mark.parametrize("addition", [*OVERLAYS, *COMPONENTS], ids=lambda path: path.name)
+def test_an_addition_gets_the_name_of_the_config_map_that_the_base_makes(addition: Path) -> None:
     """Its hash is put into names of the same namespace alone."""
-    own = [yaml.safe_load_all((overlay / name).read_text()) for name in kustomization(overlay)["resources"][1:]]
-    assert all(found["metadata"]["namespace"] == "rubrika" for documents in own for found in documents)
+    own = [addition / name for name in kustomization(addition)["resources"] if (addition / name).is_file()]
+    assert own
+    documents = [found for path in own for found in yaml.safe_load_all(path.read_text())]
+    assert all(found["metadata"]["namespace"] == "rubrika" for found in documents)
 
 
 # --- what runs ------------------------------------------------------------------------------------------------------
@@ -320,39 +335,3 @@ def test_a_service_leads_to_its_pods(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
 def test_a_workload_finds_its_own_pods(workload: str) -> None:
     assert chosen(WORKLOADS[workload]["spec"]["selector"]) == {workload}
-
-
-# --- what is told to operators --------------------------------------------------------------------------------------
-
-
-def told(language: str) -> list[str]:
-    """The blocks of code in the chapter about Kubernetes."""
-    [chapter] = re.findall(r"^## Kubernetes$.*?(?=^## )", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
-    return re.findall(rf"^```{language}\n(.*?)^```$", chapter, flags=re.DOTALL | re.MULTILINE)
-
-
-def test_what_is_pushed_is_what_is_applied() -> None:
-    commands = "".join(told("sh"))
-    [overlay] = [found for found in map(yaml.safe_load, told("yaml")) if "images" in found]
-    [targets] = re.findall(r"for target in ([a-z ]+); do docker build", commands)
-    assert {image["name"] for image in overlay["images"]} == {f"rubrika-{target}" for target in targets.split()}
-    for image in overlay["images"]:
-        pushed = f"{image['newName']}:{image['newTag']}".replace(image["name"], "rubrika-$target")
-        assert f"docker push {pushed}" in commands
-    # The overlay that names them is the one that is applied, and it is there before.
-    [applied] = re.findall(r"kubectl apply --kustomize (\S+)", commands)
-    text = GUIDE.read_text()
-    written = text.index(f"`{applied}/kustomization.yaml`")
-    assert written < text.index("images:\n", written) < text.index(f"--kustomize {applied}")
-    assert [(PROJECT_ROOT / applied / base).resolve() in OVERLAYS for base in overlay["resources"]] == [True]
-
-
-def test_the_monitor_finds_the_api_and_is_known_to_the_alerts() -> None:
-    [monitor] = [found["spec"] for found in map(yaml.safe_load, told("yaml")) if found.get("kind") == "ServiceMonitor"]
-    [given] = kustomization(BASE)["labels"]
-    assert monitor["selector"]["matchLabels"] == given["pairs"]
-    [endpoint] = monitor["endpoints"]
-    ports = {port["name"]: found["metadata"]["name"] for found in kinds("Service") for port in found["spec"]["ports"]}
-    assert ports[endpoint["port"]] == "api"
-    alerts = (PROJECT_ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
-    assert set(re.findall(r'job="(\w+)"', alerts)) == {given["pairs"][monitor["jobLabel"]]}

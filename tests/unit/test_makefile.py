@@ -1,6 +1,7 @@
 """`make up` notices an environment that is of another Python or another place, and `make clean up` mends it.
 
-What is installed here are stubs; the environment around them is a real one, in a folder whose name has a space.
+`make install` does the same and starts nothing. What is installed here are stubs; the environment around them is a real
+one, in a folder whose name has a space.
 """
 
 import shutil
@@ -99,6 +100,14 @@ def test_a_broken_environment_is_a_sentence_and_is_mended_as_it_says(checkout: P
     assert mended.stdout == "started: up\n", mended.stderr
     assert (folder / "data" / "kept").exists()
     assert make(folder, "up").stdout == "started: up\n"
+
+
+def test_a_machine_that_is_one_of_several_is_installed_without_starting_anything(checkout: Path) -> None:
+    assert make(checkout, "clean", "install").stdout == ""
+    assert (checkout / ".venv" / ".default").exists()
+    assert make(checkout, "up").stdout == "started: up\n"
+    refused = make(of_another_python(checkout), "install")
+    assert refused.stderr.splitlines()[0] == SENTENCE.replace("clean up", "clean install")
 
 
 def test_tests_do_not_begin_in_a_broken_environment(checkout: Path) -> None:
