@@ -90,9 +90,9 @@ def explore(folder: Path, out: Path, suspects: Path | None, **options: Any) -> N
 @click.argument("folder", type=FOLDER)
 @click.option("-o", "--out", type=FILE, required=True, help="TSV file to write.")
 def keys(folder: Path, out: Path) -> None:
-    """Write every different post of FOLDER with its key, for who reads posts or writes after them.
+    """Write every different post of FOLDER with its key, for who reads posts without their labels.
 
-    The tables that `rubrika train` takes as --teacher and --variants name posts by these keys.
+    A table that `rubrika train` takes as --teacher may name posts by these keys.
     """
     from ml.data import read_folder, write_keys
     from ml.errors import MlError

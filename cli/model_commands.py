@@ -205,13 +205,6 @@ def _configured(context: click.Context, option: click.Parameter, file: Path | No
     "--teacher-weight", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of teachers."
 )
 @click.option("--teacher-base", default="", help="Encoder that the teacher `frozen` asks; default: the base.")
-@click.option(
-    "--variants",
-    multiple=True,
-    metavar="FILE",
-    help="TSV or CSV with columns `key`, `doc_text` ...: texts written after posts, learnt as those are; may be given "
-    "again.",
-)
 @click.option("--crop-share", type=click.FloatRange(0, 10), default=0.25, show_default=True, help="Crops per text.")
 @click.option(
     "--patience",

@@ -77,7 +77,6 @@ class Run:
     # back what the others learnt, and each was judged on its own.
     validation: tuple[str, ...]
     judged: int
-    variants: int
     none_validation: tuple[str, ...]
     figures: Figures
     start: dict[str, Any] | None = None
@@ -157,8 +156,7 @@ def validation(run: Run) -> dict[str, Any]:
 def card(run: Run) -> dict[str, Any]:
     """Return the content of `card.json`."""
     options = asdict(run.options)
-    options["variants"] = run.variants
-    for later in ("merge_after", "hold_back", "variants"):
+    for later in ("merge_after", "hold_back"):
         # As in the cards of networks that were made before there was such a thing.
         if not options[later]:
             del options[later]
@@ -342,8 +340,6 @@ def _training(options: dict[str, Any], max_tokens: int) -> list[str]:
         lines.append(
             f"Of what the one before it had held back it held back part {part} of {count}, and learnt the rest."
         )
-    if options.get("variants"):
-        lines.append(f"{options['variants']} texts written after posts were learnt with what was known of these.")
     if options.get("merge_after"):
         after = " and ".join(map(str, options["merge_after"]))
         word = "layer" if len(options["merge_after"]) == 1 else "layers"

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import calibrate, data, metrics, start, teachers, train, variants
+from ml import calibrate, data, metrics, start, teachers, train
 from ml.crops import crop
 from ml.errors import DataError
 from ml.posts import Post
@@ -148,7 +148,6 @@ def _figures(
 def _made_for(posts: data.Dataset, options: train.TrainOptions, count: int, none: Sequence[Post]) -> str:
     learnt = {name: value for name, value in asdict(options).items() if name not in NOT_LEARNT}
     keys = [data.text_key(post) for post in (*posts.posts, *none)]
-    keys += [one for one in [variants.read(options.variants).digest()] if one]
     content = json.dumps([posts.digest(), keys, learnt, count], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

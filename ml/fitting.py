@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import cheaper, network, variants
+from ml import cheaper, network
 from ml.crops import crop
 from ml.encoding import TextEncoder, pad
 from ml.runs import RunFolder
@@ -47,19 +47,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with what the network should say of them: float32 (n, topics). The last `variants` of them are variants."""
+    """Texts with what the network should say of them: float32 (n, topics)."""
 
     texts: tuple[str, ...]
     targets: Floats
-    variants: int = 0
-
-    def crops(self, share: float) -> list[tuple[int, int, int]]:
-        """Return stretches of the texts, from one number to another, and how many crops an epoch cuts of each."""
-        own = len(self.texts) - self.variants
-        found = [(0, own, int(share * own))]
-        if self.variants:
-            found.append((own, len(self.texts), int(variants.crops_of(share) * self.variants)))
-        return found
 
 
 @dataclass(frozen=True)
@@ -99,8 +90,7 @@ def fit(
     if new_head:
         _start_head_at_shares(net, examples.targets)
     optimiser = _optimiser(net, plan)
-    looks = len(examples.texts) + sum(count for _, _, count in examples.crops(plan.crop_share))
-    per_epoch = -(-looks // plan.batch)
+    per_epoch = -(-(len(examples.texts) + int(plan.crop_share * len(examples.texts))) // plan.batch)
     steps = plan.epochs * per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_and_decay(steps, plan.warmup))
     bf16 = network.has_fast_bfloat16(device)
@@ -247,13 +237,11 @@ def _warm_up_and_decay(steps: int, warmup: float) -> Callable[[int], float]:
 
 
 def _with_crops(examples: Examples, share: float, rng: np.random.Generator) -> tuple[list[str], Floats]:
-    rounds = []
-    for begin, end, count in examples.crops(share):
-        size = end - begin
-        while count > 0:
-            # More crops than texts: each text gives one before any gives another.
-            rounds.append(begin + rng.choice(size, size=min(count, size), replace=False))
-            count -= size
+    count, rounds = int(share * len(examples.texts)), []
+    while count > 0:
+        # More crops than texts: each text gives one before any gives another.
+        rounds.append(rng.choice(len(examples.texts), size=min(count, len(examples.texts)), replace=False))
+        count -= len(examples.texts)
     chosen = np.concatenate(rounds) if rounds else np.zeros(0, dtype=np.int64)
     texts = [*examples.texts, *(crop(examples.texts[row], rng) for row in chosen)]
     return texts, np.concatenate([examples.targets, examples.targets[chosen]])

@@ -19,27 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ml import (
-    calibrate,
-    card,
-    crops,
-    data,
-    fitting,
-    metrics,
-    network,
-    ngrams,
-    ranging,
-    reliable,
-    start,
-    teachers,
-    variants,
-)
+from ml import calibrate, card, crops, data, fitting, metrics, network, ngrams, ranging, reliable, start, teachers
 from ml.artifact import check_writable, read
 from ml.backends.torch_any import load_network
 from ml.cleaning import Cleaning
 from ml.counter_examples import CounterExamples
 from ml.encoding import TextEncoder, pad
-from ml.errors import BackendError, DataError, ModelError
+from ml.errors import BackendError, ModelError
 from ml.posts import Fields, Post
 from ml.runs import RunFolder
 
@@ -83,8 +69,6 @@ class TrainOptions:
     teacher_base: str = ""
     # Set by `train` from the teachers that it is given.
     teacher_names: tuple[str, ...] = (teachers.TFIDF,)
-    # Tables of texts that were written after posts, as `variants.read` takes them.
-    variants: tuple[str, ...] = ()
     crop_share: float = 0.25
     patience: int = 0
     ngram_share: float = 0.4
@@ -97,10 +81,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network that has learnt, with all that it takes to ask it.
-
-    `options` are those with what its start brought, and `variants` is how many of these it learnt.
-    """
+    """A network that has learnt, with all that it takes to ask it; `options` are those with what its start brought."""
 
     net: network.TopicNetwork
     encoder: TextEncoder
@@ -108,7 +89,6 @@ class Fitted:
     max_tokens: int
     pad_id: int
     options: TrainOptions
-    variants: int
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """Return logits, float32 (texts, topics), of composed texts (`encoder.compose`)."""
@@ -157,9 +137,7 @@ def train(
         f"{len(check.posts)} for validation; {len(none_learn)} and {len(none_check)} counter-examples"
     )
 
-    run_dir = (
-        None if run_folder is None else RunFolder(run_folder, asdict(options), _digest(posts, none_learn, options))
-    )
+    run_dir = None if run_folder is None else RunFolder(run_folder, asdict(options), _digest(posts, none_learn))
     fitted = fit_fold(learn, check, options, none_learn, say, taught_by, run_dir)
     fitted.net.round_weights()
     net, encoder, pad_id = fitted.net, fitted.encoder, fitted.pad_id
@@ -186,7 +164,6 @@ def train(
         none_learn=len(none_learn),
         validation=() if judges else tuple(data.text_key(post) for post in check.posts),
         judged=len(check.posts),
-        variants=fitted.variants,
         none_validation=tuple(data.text_key(post) for post in none_check),
         figures=figures,
         start=start.history(options.base, options.average),
@@ -221,10 +198,10 @@ def _judged(fitted: Fitted, check: data.Dataset, judges: Mapping[str, data.Datas
     return found[0], found[1:]
 
 
-def _digest(posts: data.Dataset, none: Sequence[Post], options: TrainOptions) -> str:
+def _digest(posts: data.Dataset, none: Sequence[Post]) -> str:
     """The digest of all that is learnt from."""
-    more = "".join(f" {data.text_key(post)}" for post in none) + variants.read(options.variants).digest()
-    return hashlib.sha256(f"{posts.digest()}{more}".encode()).hexdigest() if more else posts.digest()
+    keys = "".join(f" {data.text_key(post)}" for post in none)
+    return hashlib.sha256(f"{posts.digest()}{keys}".encode()).hexdigest() if none else posts.digest()
 
 
 def _add_ranges(out: Path, learn: data.Dataset, check: data.Dataset, threads: int, say: Say) -> None:
@@ -261,14 +238,6 @@ def fit_fold(
     Raises:
         DataError, ModelError: as `teachers.soft_labels` and `network.from_base`.
     """
-    written, after = variants.read(options.variants).of(learn)
-    if options.variants:
-        if not written and options.epochs:
-            raise DataError(
-                f"None of the variants of {', '.join(options.variants)} was written after a post to learn from: their "
-                "`key` must be that of a post of this data."
-            )
-        say(f"{len(written)} variants of the posts to learn from")
     if options.teacher_weight:
         say(f"soft targets by {', '.join(one.name for one in taught_by)} ...")
     if any(one.source == teachers.FROZEN for one in taught_by) and options.teacher_weight:
@@ -282,40 +251,34 @@ def fit_fold(
         say("! The model to start from knows other topics: its network goes on, and its head begins anew.")
     max_tokens = min(options.max_tokens, network.longest_input(net.encoder.config))
     encoder = TextEncoder(begun.tokenizer, options.prefix, max_tokens, Cleaning.parse(options.clean), options.fields)
-    pad_id = net.encoder.config.pad_token_id or 0
-    fitted = Fitted(net, encoder, begun.tokenizer, max_tokens, pad_id, options, len(written))
-    nothing = np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)
+    fitted = Fitted(net, encoder, begun.tokenizer, max_tokens, net.encoder.config.pad_token_id or 0, options)
     examples = fitting.Examples(
-        tuple(encoder.compose(post) for post in (*learn.posts, *none_learn, *written)),
-        np.concatenate([soft, nothing, soft[after]]),
-        len(written),
+        tuple(encoder.compose(post) for post in (*learn.posts, *none_learn)),
+        np.concatenate([soft, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)]),
     )
     check_texts = [encoder.compose(post) for post in check.posts]
     plan = fitting.Plan(**{one.name: getattr(options, one.name) for one in fields(fitting.Plan)})
 
     def look() -> fitting.Glance:
-        glance = _glance(net, encoder, check, check_texts, pad_id)
+        glance = _glance(net, encoder, check, check_texts, fitted.pad_id)
         watch(glance)
         return glance
 
     if options.epochs:
-        fitting.fit(net, encoder, examples, look, plan, pad_id, say, run, begun.new_head)
+        fitting.fit(net, encoder, examples, look, plan, fitted.pad_id, say, run, begun.new_head)
     if options.ngram_share:
         say("logistic regression on n-grams ...")
-        hard = np.concatenate([learn.labels, nothing, learn.labels[after]])
-        _add_ngrams(fitted, examples, hard, options)
+        hard = np.concatenate([learn.labels, np.zeros((len(none_learn), soft.shape[1]), dtype=np.float32)])
+        _add_ngrams(fitted, examples.texts, hard, options)
     return fitted
 
 
-def _add_ngrams(fitted: Fitted, examples: fitting.Examples, labels: Floats, options: TrainOptions) -> None:
+def _add_ngrams(fitted: Fitted, texts: Sequence[str], labels: Floats, options: TrainOptions) -> None:
     # Crops of each text too: without them the linear part is lost on texts of a few words.
     rng = np.random.default_rng(options.seed)
-    rows = list(range(len(examples.texts)))
-    own = len(rows) - examples.variants
-    of_variants = round(variants.crops_of(options.ngram_crops))
-    cut = [row for turn in range(options.ngram_crops) for row in (rows if turn < of_variants else rows[:own])]
-    ids = fitted.encoder.encode([*examples.texts, *(crops.crop(examples.texts[row], rng) for row in cut)]).ids
-    linear = ngrams.fit(ids, labels[rows + cut], fitted.tokenizer, options.seed)
+    some = [crops.crop(text, rng) for _ in range(options.ngram_crops) for text in texts]
+    ids = fitted.encoder.encode([*texts, *some]).ids
+    linear = ngrams.fit(ids, np.tile(labels, (options.ngram_crops + 1, 1)), fitted.tokenizer, options.seed)
     fitted.net.add_ngrams(linear, options.ngram_share)
 
 

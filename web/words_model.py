@@ -108,7 +108,6 @@ FACTS = {
         "Отложена часть отложенного прежде (какая, из скольких)",
         "Part of what was held out (which, of how many)",
     ),
-    "card.variants": ("Текстов, написанных по образцу постов", "Texts written after posts"),
     "card.model": ("Модель", "Model"),
     "card.ngram_crops": ("Отрывков на пост для линейной части", "Crops of a post for the linear part"),
 }

@@ -20,7 +20,7 @@ from cli.model_commands import COMMANDS, evaluate, export, train
 from cli.ranges_command import ranges
 from ml import artifact, held
 from ml.classifier import Classifier
-from ml.data import DEFAULT_NAMES, read_folder, text_key
+from ml.data import DEFAULT_NAMES, read_folder
 from ml.encoding import pad
 from ml.posts import Post
 from tests.tiny_model import POSITIONS, TEXTS, make_base
@@ -361,38 +361,3 @@ def test_training_without_its_packages_says_how_to_install_them(
 
 def test_the_commands_are_named_as_documented() -> None:
     assert [command.name for command in COMMANDS] == ["train", "evaluate", "export"]
-
-
-def test_variants_are_learnt_with_the_posts_that_they_were_written_after(
-    posts: Path, base: Path, tmp_path: Path
-) -> None:
-    every = read_folder(posts)
-    lines = [f"{text_key(post)}\tвариант номер {row}" for row, post in enumerate(every.posts)]
-    file = tmp_path / "variants.tsv"
-    file.write_text("key\tdoc_text\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    options = ["--base", base, *QUICK, "--epochs", "1", "--teacher-weight", "0", "--ngram-crops", "1"]
-    output = run(train, posts, *options, "-o", tmp_path / "model", "--variants", file)
-    learnt = card(tmp_path / "model")["data"]["learned_from"]
-    # Those of posts that were held back for validation are not among them.
-    assert learnt < len(every.posts)
-    assert f"{learnt} variants of the posts to learn from" in output
-    assert card(tmp_path / "model")["training"]["variants"] == learnt
-    told = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert f"{learnt} texts written after posts were learnt with what was known of these." in told
-    assert str(tmp_path) not in told
-    run(train, posts, *options, "-o", tmp_path / "plain")
-    assert "variants" not in card(tmp_path / "plain")["training"]
-    with_them, without = (load_file(tmp_path / name / artifact.WEIGHTS) for name in ("model", "plain"))
-    assert not np.array_equal(with_them["head.weight"], without["head.weight"])
-
-    # The linear part learns them too, where the network stays as it is.
-    again = ["--base", tmp_path / "model", "--epochs", "0", "--teacher-weight", "0", "--ngram-crops", "1"]
-    for name, more in (("same", ["--variants", file]), ("none", [])):
-        run(train, posts, *again, *more, "-o", tmp_path / name, "--threads", "1", "--device", "cpu")
-    same, none = (load_file(tmp_path / name / artifact.WEIGHTS) for name in ("same", "none"))
-    assert np.array_equal(same["head.weight"], none["head.weight"])
-    assert any(not np.array_equal(same[name], none[name]) for name in same if name.startswith("ngrams."))
-
-    file.write_text(f"key\tdoc_text\n{'0' * 16}\tвариант\n", encoding="utf-8")
-    refused = run(train, posts, *options, "-o", tmp_path / "other", "--variants", file, code=1)
-    assert "was written after a post to learn from" in refused
