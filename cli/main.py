@@ -54,7 +54,8 @@ class Rubrika(click.Group):
 def _not_here(command: str, missing: str) -> str:
     """Why a command cannot run, and where it can."""
     if missing in EXTRAS:
-        return f"`{command}` needs {missing}, which is not installed here: pip install 'rubrika[{EXTRAS[missing]}]'."
+        extra = f".venv/bin/pip install -c constraints.txt -e '.[{EXTRAS[missing]}]'"
+        return f"`{command}` needs {missing}, which is not installed here. In a checkout: {extra}."
     return (
         f"`{command}` needs the part `{missing}` of Rubrika, which this image leaves out. Run it from a checkout "
         "(make up), or in the image that has it: rubrika-api has api and web, rubrika-worker has ml."
@@ -72,7 +73,9 @@ def migrate() -> None:
     """Bring the database at DATABASE_URL to the newest schema."""
     from jobs.migrate import upgrade
 
-    settings = _with_servers()
+    settings = Settings.from_env()
+    if not settings.database_url:
+        raise RubrikaError("DATABASE_URL must be set; `rubrika up` migrates the database that it brings.")
     logs.configure(settings)
     upgrade(settings.database_url)
 
@@ -80,9 +83,9 @@ def migrate() -> None:
 @main.command()
 def api() -> None:
     """Serve the REST API and the page."""
+    settings = _with_servers()
     from api.server import serve
 
-    settings = _with_servers()
     logs.configure(settings)
     serve(settings)
 
@@ -90,10 +93,10 @@ def api() -> None:
 @main.command()
 def worker() -> None:
     """Run one worker: load the model and answer bells."""
+    settings = _with_servers()  # What is wrong with them is said at once: the libraries below take seconds to load.
     from ml.errors import MlError
     from worker.main import run_worker
 
-    settings = _with_servers()
     logs.configure(settings)
     try:
         another = run_worker(settings)
@@ -107,9 +110,9 @@ def worker() -> None:
 @main.command()
 def sweeper() -> None:
     """Run the sweeper: bring back what dead workers left, ring for what nobody heard."""
+    settings = _with_servers()
     from worker.sweeper import run_sweeper
 
-    settings = _with_servers()
     logs.configure(settings)
     stopping = threading.Event()
 
@@ -122,11 +125,11 @@ def sweeper() -> None:
 
 
 def _with_servers() -> Settings:
-    """The settings of a process that cannot run without Postgres and Redis."""
-    settings = Settings.from_env()
-    if not settings.database_url or not settings.redis_url:
-        raise RubrikaError("DATABASE_URL and REDIS_URL must be set; `rubrika up` brings servers of its own.")
-    return settings
+    """The settings of a process that cannot run without Postgres and Redis: those that are named, else those of the
+    `rubrika up` that runs here."""
+    from cli.servers import joined
+
+    return joined(Settings.from_env())
 
 
 main.add_command(up)

@@ -19,7 +19,8 @@ MAX_ATTEMPTS = 3
 """So many workers may die on an explanation before it is given up. The classification of its text stands."""
 
 MODEL_GONE_SECONDS = 2 * WORKER_ALIVE_SECONDS
-"""So long an explanation waits for its model to come back while workers with other models are there. It begins when
+"""So long an explanation waits for its model to come back while workers with other models are there, of which those on
+trial do not count: whoever is told that the model is gone is to send the text anew, for them to compute. It begins when
 nobody with that model counts as alive any more: when the last one has signed off, or `WORKER_ALIVE_SECONDS` after the
 last sign of life of one that died."""
 
@@ -152,7 +153,7 @@ def sweep(connection: Connection) -> list[UUID]:
                   AND model_id NOT IN (
                     SELECT model_id FROM workers WHERE seen_at > now() - make_interval(secs => :alive + :patience))
                   AND EXISTS (
-                    SELECT 1 FROM workers WHERE seen_at > now() - make_interval(secs => :alive)
+                    SELECT 1 FROM workers WHERE NOT trial AND seen_at > now() - make_interval(secs => :alive)
                                             AND started_at < now() - make_interval(secs => :patience))
                 ORDER BY job_id, row_no FOR UPDATE SKIP LOCKED LIMIT 200)
             RETURNING job_id

@@ -23,11 +23,12 @@ class ActiveFolder:
 
 @dataclass(frozen=True)
 class WorkerState:
-    """A worker that has given a sign of life lately."""
+    """A worker that has given a sign of life lately. One on `trial` computes only what names its model."""
 
     name: str
     model_id: int
     device: str
+    trial: bool
 
 
 def register_model(
@@ -44,6 +45,7 @@ def register_model(
     """Note a model that can be loaded, and make it the active one if `activate`; return its id.
 
     The same weights (by SHA-256 of the model folder) keep their id; thresholds and card are what the folder says now.
+    Others load the active model from its folder, so only who activates it says where that is.
     """
     _lock_models(connection)
     if activate:
@@ -56,7 +58,9 @@ def register_model(
                     :activate)
             ON CONFLICT (sha256) DO UPDATE SET name = excluded.name, version = excluded.version,
                 topics = excluded.topics, thresholds = excluded.thresholds, card = excluded.card,
-                folder = coalesce(excluded.folder, models.folder), active = models.active OR excluded.active
+                folder = CASE WHEN models.active AND NOT excluded.active THEN coalesce(models.folder, excluded.folder)
+                              ELSE coalesce(excluded.folder, models.folder) END,
+                active = models.active OR excluded.active
             RETURNING id
         """),
         {
@@ -111,14 +115,14 @@ def _lock_models(connection: Connection) -> None:
     connection.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def worker_seen(connection: Connection, name: str, model_id: int, device: str) -> None:
+def worker_seen(connection: Connection, name: str, model_id: int, device: str, *, trial: bool = False) -> None:
     """A worker's sign of life."""
     connection.execute(
         text("""
-            INSERT INTO workers (name, model_id, device) VALUES (:name, :model, :device)
+            INSERT INTO workers (name, model_id, device, trial) VALUES (:name, :model, :device, :trial)
             ON CONFLICT (name) DO UPDATE SET seen_at = clock_timestamp(), model_id = excluded.model_id
         """),
-        {"name": name, "model": model_id, "device": device},
+        {"name": name, "model": model_id, "device": device, "trial": trial},
     )
 
 
@@ -134,28 +138,28 @@ def worker_left(connection: Connection, name: str) -> None:
 
 
 def workers_alive(connection: Connection) -> int:
-    """How many workers have given a sign of life lately."""
+    """How many workers that compute new texts, and hear bells, have given a sign of life lately."""
     count: int = connection.execute(
-        text("SELECT count(*) FROM workers WHERE seen_at > now() - make_interval(secs => :seconds)"),
+        text("SELECT count(*) FROM workers WHERE NOT trial AND seen_at > now() - make_interval(secs => :seconds)"),
         {"seconds": WORKER_ALIVE_SECONDS},
     ).scalar_one()
     return count
 
 
 def workers(connection: Connection) -> list[WorkerState]:
-    """The workers that have given a sign of life lately, by name."""
+    """The workers that have given a sign of life lately, also those on trial, by name."""
     rows = connection.execute(
         text("""
-            SELECT name, model_id, device FROM workers
+            SELECT name, model_id, device, trial FROM workers
             WHERE seen_at > now() - make_interval(secs => :seconds) ORDER BY name
         """),
         {"seconds": WORKER_ALIVE_SECONDS},
     )
-    return [WorkerState(row.name, row.model_id, row.device) for row in rows]
+    return [WorkerState(row.name, row.model_id, row.device, row.trial) for row in rows]
 
 
 def models_alive(connection: Connection) -> dict[int, int]:
-    """How many live workers run each model, by its id."""
+    """How many live workers run each model, by its id; also those on trial, who compute what names it."""
     rows = connection.execute(
         text("""
             SELECT model_id, count(*) AS workers FROM workers

@@ -88,7 +88,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Fleet:
-    """How many live workers run a model on a device."""
+    """How many live workers run a model on a device; those on trial do not count."""
 
     model: str
     device: str
@@ -202,7 +202,7 @@ def _fleet(connection: Connection, alive_seconds: float) -> list[Fleet]:
         text("""
             SELECT models.name || '@' || version AS model, device, count(*) AS workers
             FROM workers JOIN models ON models.id = model_id
-            WHERE seen_at > now() - make_interval(secs => :seconds) GROUP BY 1, 2 ORDER BY 1, 2
+            WHERE NOT trial AND seen_at > now() - make_interval(secs => :seconds) GROUP BY 1, 2 ORDER BY 1, 2
         """),
         {"seconds": alive_seconds},
     )

@@ -336,6 +336,9 @@ workers = Table(
     Column("name", Text, primary_key=True, comment="host:pid:start"),
     Column("model_id", Integer, ForeignKey("models.id"), nullable=False),
     Column("device", Text, nullable=False),
+    Column(
+        "trial", Boolean, nullable=False, server_default=text("false"), comment="computes only what names its model"
+    ),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -35,6 +35,10 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_WORKERS": ("1", "worker processes that `rubrika up` starts; each uses all cores it is given"),
     "RUBRIKA_THREADS": ("0", "CPU threads of each worker's network; 0: the cores divided by the workers"),
     "RUBRIKA_MODEL": ("", "model folder; empty: the one activated by `rubrika models`, at first the shipped one"),
+    "RUBRIKA_TRIAL": (
+        "0",
+        "1: a worker computes only what asks for its `RUBRIKA_MODEL` by name, and new texts stay with the active model",
+    ),
     "RUBRIKA_DEVICE": ("auto", "`auto`, `cpu` or `cuda`: what the network runs on"),
     "RUBRIKA_BACKEND": ("auto", "`auto`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
     "RUBRIKA_ARITHMETIC": (
@@ -67,7 +71,7 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_TRACES": (
         "0",
         "share of jobs, from 0 to 1, that are traced by OpenTelemetry to `OTEL_EXPORTER_OTLP_ENDPOINT`; needs "
-        "`pip install 'rubrika[traces]'`",
+        "`.venv/bin/pip install -c constraints.txt -e '.[traces]'`",
     ),
     "RUBRIKA_API_PROCESSES": ("2", "gunicorn processes"),
     "RUBRIKA_API_THREADS": ("16", "threads of each; a request held by `Prefer: wait` occupies one"),
@@ -147,6 +151,8 @@ class Settings:
     threads: int
     model: Path
     model_is_given: bool
+    trial: bool
+    """The given model is not activated, and what names no model is left to others."""
     device: str
     backend: str
     arithmetic: str
@@ -237,6 +243,9 @@ class Settings:
                 raise SettingsError(f"{name} must have {MIN_SECRET_CHARS} characters at least: openssl rand -hex 32.")
             return text(name)
 
+        trial = choice("RUBRIKA_TRIAL", "0", "1") == "1"
+        if trial and not text("RUBRIKA_MODEL"):
+            raise SettingsError("RUBRIKA_TRIAL must come with RUBRIKA_MODEL, the folder of the model that is tried.")
         return Settings(
             database_url=_with_password(_sqlalchemy_url(text("DATABASE_URL")), "DATABASE", text),
             redis_url=_with_password(text("REDIS_URL"), "REDIS", text),
@@ -251,6 +260,7 @@ class Settings:
             threads=number("RUBRIKA_THREADS", 0, 1024),
             model=Path(text("RUBRIKA_MODEL")).expanduser().absolute() if text("RUBRIKA_MODEL") else SHIPPED_MODEL,
             model_is_given=bool(text("RUBRIKA_MODEL")),
+            trial=trial,
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
             backend=choice("RUBRIKA_BACKEND", "auto", "openvino", "onnxruntime", "torch"),
             arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "float32", "bfloat16", "int8", "int8-static"),

@@ -97,7 +97,8 @@ def accept(
 
     Its first chunk gets the turn that is being worked on in the lane, each further one the next: from now on it shares
     the workers with the jobs that wait, and neither waits for them nor overtakes them (start-time fair queueing: Goyal,
-    Vin and Cheng, 1996). A job that waits for a model which nobody runs does not hold that time back.
+    Vin and Cheng, 1996). A job that waits for a model which nobody runs does not hold that time back, and what other
+    models are working on does not put it forward: a worker on trial is soon far ahead in the one job that it may do.
     Raises `ValueError` when there are no rows, and `TooManyWaitingError` beyond what the job says of that.
     """
     if rows == 0:
@@ -138,7 +139,9 @@ def accept(
         text("""
             INSERT INTO chunks (job_id, first_row, row_count, day, lane, turn, model_id, state)
             SELECT :id, first, least(:size, :rows - first + 1), :day, :lane,
-                   greatest((SELECT max(turn) FROM chunks WHERE state = 'running' AND lane = :lane),
+                   greatest((SELECT max(turn) FROM chunks WHERE state = 'running' AND lane = :lane AND
+                                coalesce(model_id, (SELECT id FROM models WHERE active)) IS NOT DISTINCT FROM
+                                coalesce(:model, (SELECT id FROM models WHERE active))),
                             (SELECT min(turn) FROM chunks WHERE state = 'queued' AND lane = :lane), 0)
                    + (first - 1) / :size,
                    :model, 'queued'
@@ -200,6 +203,7 @@ def claim(
     lease_seconds: float,
     max_rows: int | None = None,
     model_id: int | None = None,
+    named_only: bool = False,
     beside_others: bool = False,
 ) -> Claim | None:
     """Take up to `limit` waiting chunks of a lane under a new lease; None when nothing waits for this model.
@@ -207,17 +211,18 @@ def claim(
     With `max_rows` no more than so many rows, unless the first chunk alone has more.
 
     Chunks are taken by their turn, which gives every job a fair share, and never those that ask for another model than
-    `model_id`. A chunk that a worker has begun on before is taken alone, so that a text that kills workers takes
-    no neighbour along; when it is the turn of such a one, a caller who has other chunks in hand (`beside_others`) gets
-    None and comes back when these are done.
+    `model_id`; with `named_only` those alone that ask for it. A chunk that a worker has begun on before is taken alone,
+    so that a text that kills workers takes no neighbour along; when it is the turn of such a one, a caller who has
+    other chunks in hand (`beside_others`) gets None and comes back when these are done.
     """
     waiting = connection.execute(
         text("""
             SELECT job_id, day, first_row, row_count, attempts FROM chunks
-            WHERE state = 'queued' AND lane = :lane AND (model_id IS NULL OR model_id = :model)
+            WHERE state = 'queued' AND lane = :lane
+              AND (model_id = :model OR (model_id IS NULL AND NOT :named_only))
             ORDER BY turn, job_id, first_row FOR UPDATE SKIP LOCKED LIMIT :limit
         """),
-        {"lane": int(lane), "limit": limit, "model": model_id},
+        {"lane": int(lane), "limit": limit, "model": model_id, "named_only": named_only},
     ).all()
     if not waiting or (beside_others and waiting[0].attempts):
         return None

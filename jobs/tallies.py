@@ -173,3 +173,16 @@ def read(connection: Connection, job_id: UUID, model_id: int) -> Tally | None:
         histogram=tuple(row.histogram),
         assigned_together=tuple(row.assigned_together),
     )
+
+
+def rows_by_model(connection: Connection, job_id: UUID) -> dict[int, int] | None:
+    """How many rows each model has computed of a job, by its id, the most first; None as for `read`."""
+    counts = connection.execute(
+        text("""
+            SELECT tallies.model_id, computed, rows_succeeded FROM tallies JOIN jobs ON jobs.id = job_id
+            WHERE job_id = :job ORDER BY computed DESC, tallies.model_id
+        """),
+        {"job": job_id},
+    ).all()
+    found = {row.model_id: row.computed for row in counts}
+    return found if counts and sum(found.values()) == counts[0].rows_succeeded else None

@@ -58,6 +58,7 @@ def make_traces(settings: Settings, process: str) -> Traces:
         from jobs.otlp import OtlpTraces
     except ImportError as error:
         raise SettingsError(
-            "RUBRIKA_TRACES must be 0 without OpenTelemetry: install it by pip install 'rubrika[traces]'."
+            "RUBRIKA_TRACES must be 0 without OpenTelemetry: in a checkout "
+            "`.venv/bin/pip install -c constraints.txt -e '.[traces]'` installs it."
         ) from error
     return OtlpTraces(settings.traces, process)

@@ -71,6 +71,15 @@ def check_model(settings: Settings) -> None:
         )
 
 
+def check_trial(settings: Settings) -> None:
+    """A service must have workers that take new texts."""
+    if settings.trial:
+        raise StartError(
+            "With RUBRIKA_TRIAL=1 nobody would compute new texts: start `rubrika up` without it, and then `rubrika "
+            "worker` with it."
+        )
+
+
 def check_port(settings: Settings) -> None:
     """The address must exist on this machine and nobody may listen there."""
     try:

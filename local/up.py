@@ -1,6 +1,7 @@
 """`rubrika up`: everything on one machine, from the first check to the last goodbye."""
 
 import errno
+import json
 import os
 import sys
 import urllib.error
@@ -46,6 +47,7 @@ def run_up(settings: Settings, commands: UpCommands, free_bytes: checks.FreeByte
     """
     try:
         checks.check_exposure(settings)
+        checks.check_trial(settings)
         checks.check_model(settings)
         with checks.locked(settings.data_dir, settings):
             checks.check_disk(settings.data_dir, free_bytes)
@@ -66,11 +68,19 @@ def _serve(supervisor: Supervisor, settings: Settings, commands: UpCommands, aft
     try:
         env = _start_servers(supervisor, settings, afterwards)
         supervisor.run_once(Child("migrate", commands.migrate, env), _MIGRATE_SECONDS)
-        supervisor.start(*_processes(settings, commands, env))
+        children = _processes(settings, commands, env)
+        supervisor.start(*children)
         url = checks.local_url(settings)
         # Ready means that somebody classifies. Without workers of its own, whether others do is not waited for.
         probe = f"{url}/readyz" if settings.workers else f"{url}/healthz"
-        supervisor.wait(lambda: _answers(probe), _READY_SECONDS, "Rubrika", every=0.1)
+        workers = [child.name for child in children if child.rank == StopOrder.WORKERS]
+
+        def warms_up() -> bool:
+            # On a GPU the first start compiles for minutes, with a line in the log for each step.
+            news = [name for name in workers if supervisor.has_news(name)]
+            return bool(news) and _lacks_only_workers(probe)
+
+        supervisor.wait(lambda: _answers(probe), _READY_SECONDS, "Rubrika", every=0.1, at_work=warms_up)
         _say(f"Рубрика готова: {url} (Ctrl-C останавливает) · Rubrika is ready")
         if settings.auth == "keys" and not _has_keys(env["DATABASE_URL"]):
             _say("Ключей ещё нет, создайте первый: rubrika keys create ИМЯ · No key yet: rubrika keys create NAME")
@@ -140,6 +150,23 @@ def _answers(url: str) -> bool:
         with _OPENER.open(url, timeout=2) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _lacks_only_workers(url: str) -> bool:
+    """Whether the API at this address of /readyz is up and finds that everything else is, too.
+
+    A worker also prints something again and again while it cannot reach a server.
+    """
+    try:
+        try:
+            answer = _OPENER.open(url, timeout=2)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            checks = json.load(answer)["checks"]
+            return bool(checks["postgres"]["ok"] and checks["redis"]["ok"] and not checks["worker"]["ok"])
+    except (OSError, ValueError, LookupError, TypeError):
         return False
 
 

@@ -208,6 +208,7 @@ class Drain:
                 max_rows=rows,
                 lease_seconds=self._settings.lease_seconds,
                 model_id=self._model_id,
+                named_only=self._settings.trial,
                 beside_others=beside_others or beside is not None,
             )
             if claimed is None:

@@ -22,11 +22,14 @@ class Heart:
     A process that hangs as a whole stops beating with it.
     """
 
-    def __init__(self, engine: Engine, *, worker: str, model_id: int, device: str, lease_seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, *, worker: str, model_id: int, device: str, lease_seconds: float, trial: bool = False
+    ) -> None:
         self._engine = engine
         self.worker = worker
         self.model_id = model_id
         self._device = device
+        self._trial = trial
         self._lease_seconds = lease_seconds
         self._leases: set[UUID] = set()
         self._lock = threading.Lock()
@@ -82,4 +85,4 @@ class Heart:
         if leases := list(self.held()):
             store.extend(connection, leases, self._lease_seconds)
             explaining.extend(connection, leases, self._lease_seconds)
-        fleet.worker_seen(connection, self.worker, self.model_id, self._device)
+        fleet.worker_seen(connection, self.worker, self.model_id, self._device, trial=self._trial)

@@ -1,4 +1,4 @@
-"""A worker process: load the model, say so, and answer bells until told to stop.
+"""A worker process: load the model, say so, and answer bells (or, on trial, look for work) until told to stop.
 
 The Celery pool is `threads` with one thread: the main thread stays free for the broker and for signals, no process is
 forked (so CUDA and the network's own threads are safe), and more workers are more processes.
@@ -30,6 +30,7 @@ from ml.errors import MlError
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.succession import Choice, Succession, choose
+from worker.trial import look_for_work
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -97,32 +98,21 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
         model_id=model_id,
         device=classifier.backend,
         lease_seconds=settings.lease_seconds,
+        trial=settings.trial,
     )
     heart.start()
     bell = Bell(settings)
     drain = Drain(settings, engine, bell, classifier, model_id, heart, traces)
-    app = celery_app(settings)
-    app.task(name=DRAIN_TASK, bind=False)(drain.run)
-
-    def shutting_down(**_: Any) -> None:
-        drain.stop()
-
     succession = Succession(
         engine, classifier.info.sha256, lambda: os.kill(os.getpid(), signal.SIGTERM), refused=choice.refused
     )
-
-    def is_ready(**_: Any) -> None:
-        # Not sooner: before Celery handles signals, one would end the process in the middle of things.
-        if not settings.model_is_given:
-            succession.start()
-
-    # Celery holds receivers weakly; the names keep these alive for as long as the worker runs.
-    signals.worker_shutting_down.connect(shutting_down)
-    signals.worker_ready.connect(is_ready)
-    log.info("worker is ready: %s@%s on %s", classifier.info.name, classifier.info.version, classifier.backend)
-    bell.ring()
+    how = f"{classifier.backend}, on trial" if settings.trial else classifier.backend
+    log.info("worker is ready: %s@%s on %s", classifier.info.name, classifier.info.version, how)
     try:
-        _celery_worker(app, settings).start()
+        if settings.trial:
+            look_for_work(drain)
+        else:
+            _answer_bells(settings, drain, bell, succession)
     finally:
         succession.stop()
         drain.close()
@@ -133,6 +123,26 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     if succession.is_due:
         log.info("another model was activated: starting anew with it")
     return succession.is_due
+
+
+def _answer_bells(settings: Settings, drain: Drain, bell: Bell, succession: Succession) -> None:
+    """Drain whenever a bell is rung, until Celery has seen SIGTERM or SIGINT."""
+    app = celery_app(settings)
+    app.task(name=DRAIN_TASK, bind=False)(drain.run)
+
+    def shutting_down(**_: Any) -> None:
+        drain.stop()
+
+    def is_ready(**_: Any) -> None:
+        # Not sooner: before Celery handles signals, one would end the process in the middle of things.
+        if not settings.model_is_given:
+            succession.start()
+
+    # Celery holds receivers weakly; the names keep these alive for as long as the worker runs.
+    signals.worker_shutting_down.connect(shutting_down)
+    signals.worker_ready.connect(is_ready)
+    bell.ring()
+    _celery_worker(app, settings).start()
 
 
 def _celery_worker(app: Celery, settings: Settings) -> Any:

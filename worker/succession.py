@@ -47,9 +47,11 @@ class Choice:
 def choose(connection: Connection, settings: Settings) -> Choice:
     """What a starting worker loads.
 
-    RUBRIKA_MODEL is an operator's word for this worker, and for all that is sent from now on. Without it the active
-    model is loaded from where it lies, and the shipped one where that cannot be done.
+    RUBRIKA_MODEL is an operator's word for this worker, and, unless that is on trial, for all that is sent from now on.
+    Without it the active model is loaded from where it lies, and the shipped one where that cannot be done.
     """
+    if settings.trial:
+        return Choice(settings.model, activate=False)
     active = None if settings.model_is_given else fleet.active_folder(connection)
     if active is None or active.folder is None:
         return Choice(settings.model, activate=True, seen=active.sha256 if active else None)

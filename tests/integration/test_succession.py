@@ -98,6 +98,29 @@ def test_what_is_activated_while_a_worker_loads_stays_active(
     assert active(engine) == artifact.read(shipped).info.sha256
 
 
+@pytest.mark.parametrize("before", ["nothing", "another", "itself"])
+def test_a_worker_on_trial_makes_its_model_known_and_nothing_else(
+    engine: Engine, settings: Settings, shipped: Path, tmp_path: Path, before: str
+) -> None:
+    tried = make_tiny_model(tmp_path / "tried", seed=1)
+    if before == "itself":
+        shutil.copytree(tried, tmp_path / "elsewhere")
+    folder = {"nothing": None, "another": shipped, "itself": tmp_path / "elsewhere"}[before]
+    if folder:
+        activate(engine, folder)
+    trial = replace(settings, model=tried, model_is_given=True, trial=True)
+    choice = run(engine, lambda c: choose(c, trial))
+    assert choice == Choice(tried, activate=False)
+    model = register(engine, trial, loaded(tried), choice)
+    known = {one.id: one for one in run(engine, fleet.models)}
+    assert known[model].sha256 == artifact.read(tried).info.sha256
+    found = [(one.sha256, one.folder) for one in known.values() if one.active]
+    # Others load the active model from its folder: that stays as it was as well.
+    assert found == ([(artifact.read(folder).info.sha256, str(folder))] if folder else [])
+    # A worker that takes new texts makes its own the active one, where there is none.
+    assert run(engine, lambda c: choose(c, settings)).activate is (before == "nothing")
+
+
 def test_a_worker_goes_on_with_the_model_of_its_settings_where_the_active_one_cannot_be_loaded(
     engine: Engine, settings: Settings, shipped: Path, tmp_path: Path
 ) -> None:

@@ -91,6 +91,43 @@ def test_a_chunk_that_asks_for_a_model_waits_for_it(engine: Engine, model: int) 
     assert jobs_for(other, 9) == [bound, bound]
 
 
+def test_what_a_worker_on_trial_is_far_ahead_in_does_not_put_new_jobs_off(engine: Engine, model: int) -> None:
+    tried = run(
+        engine,
+        lambda c: fleet.register_model(
+            c, name="n", version="2", sha256="1" * 64, topics=TOPICS, card={}, activate=False
+        ),
+    )
+    long = add(engine, 80, chunk_rows=2)
+
+    def jobs_of(model_id: int, claims: int) -> list[UUID]:
+        """The jobs of so many claims; where none is left, there are fewer."""
+        found = []
+        for _ in range(claims):
+            claimed = run(
+                engine,
+                lambda c: store.claim(
+                    c, lane=Lane.BULK, limit=1, lease_seconds=9, model_id=model_id, named_only=model_id == tried
+                ),
+            )
+            found += [chunk.job_id for chunk in claimed.chunks] if claimed else []
+        return found
+
+    assert jobs_of(model, 2) == [long, long]
+    job = NewJob("me", JobKind.FILE)
+    rerun, _ = store.add_job(engine, job, posts(80), lane=Lane.BULK, chunk_rows=2, model_id=tried)
+    assert set(jobs_of(tried, 30)) == {rerun}
+    late = add(engine, 20, chunk_rows=2)
+    both = jobs_of(model, 20)
+    assert (both.count(long), both.count(late)) == (10, 10)
+    # Two jobs for the model on trial share it, however far the others are; what names no model is left to these.
+    second, _ = store.add_job(engine, job, posts(10), lane=Lane.BULK, chunk_rows=2, model_id=tried)
+    both = jobs_of(tried, 10)
+    assert (both.count(rerun), both.count(second)) == (5, 5)
+    assert jobs_of(tried, 10) == [rerun] * 5
+    assert jobs_of(model, 20) == [long] * 20
+
+
 def test_a_claim_holds_no_more_rows_than_were_asked_for_but_one_chunk_at_least(engine: Engine) -> None:
     add(engine, 12, chunk_rows=4)
 

@@ -13,11 +13,13 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
-from jobs import sweeping
+from jobs import fleet, store, sweeping
 from jobs.database import run
+from jobs.records import NewJob
 from jobs.settings import PROJECT_ROOT
+from jobs.states import JobKind, Lane
 from tests.integration.api_support import CSV, Worker, upload
-from tests.integration.store_support import add, take
+from tests.integration.store_support import TOPICS, add, posts, take
 
 DEPLOY = PROJECT_ROOT / "deploy"
 ALERTS = [
@@ -123,3 +125,14 @@ def test_keda_asks_how_many_rows_wait_or_are_in_work(engine: Engine, model: int)
     assert run(engine, lambda c: c.execute(query).scalar_one()) == 10
     assert run(engine, lambda c: take(c, seconds=30)) is not None
     assert run(engine, lambda c: c.execute(query).scalar_one()) == 10
+    # What names another model is nothing for the workers that are scaled.
+    other = run(
+        engine,
+        lambda c: fleet.register_model(
+            c, name="n", version="2", sha256="1" * 64, topics=TOPICS, card={}, activate=False
+        ),
+    )
+    for asked in (other, model):
+        named = NewJob("me", JobKind.FILE)
+        store.add_job(engine, named, posts(5), lane=Lane.BULK, chunk_rows=5, model_id=asked)
+    assert run(engine, lambda c: c.execute(query).scalar_one()) == 15

@@ -18,6 +18,8 @@ BAD = [
     ("RUBRIKA_WORKERS", "-1"),
     ("RUBRIKA_WORKERS", "257"),
     ("RUBRIKA_THREADS", "many"),
+    ("RUBRIKA_TRIAL", "yes"),
+    ("RUBRIKA_TRIAL", "1"),  # Of which model, it does not say.
     ("RUBRIKA_DEVICE", "tpu"),
     ("RUBRIKA_DEVICE", "CPU"),
     ("RUBRIKA_BACKEND", "onnx"),
@@ -127,6 +129,11 @@ def test_a_bad_value_is_refused_with_a_sentence_that_names_the_variable(name: st
 
 def test_every_variable_that_can_be_bad_is_tried() -> None:
     assert {name for name, _ in BAD} == set(SETTINGS_TABLE) - ANY_TEXT
+
+
+def test_a_trial_is_of_a_model_that_is_named() -> None:
+    assert Settings.from_env({"RUBRIKA_TRIAL": "1", "RUBRIKA_MODEL": "models/mine"}).trial
+    assert not Settings.from_env({"RUBRIKA_TRIAL": "0", "RUBRIKA_MODEL": "models/mine"}).trial
 
 
 def test_they_cannot_be_changed() -> None:
