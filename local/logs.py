@@ -22,6 +22,8 @@ class ChildLog:
         self._max_bytes = max_bytes
         self._rest = b""
         self._last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
+        self.lines = 0
+        """How many lines the child has printed."""
 
     @property
     def last_words(self) -> str:
@@ -49,6 +51,7 @@ class ChildLog:
 
     def _write(self, lines: list[bytes]) -> None:
         now = _now()
+        self.lines += len(lines)
         self._last.extend(line.decode(errors="replace") for line in lines)
         self._append(b"".join(f"{now} {self._name} | ".encode() + line + b"\n" for line in lines))
 

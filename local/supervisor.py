@@ -50,6 +50,7 @@ class _Running:
     restart_at: float | None = None
     exit_code: int | None = None
     deadline: float = 0.0
+    lines_heard: int = 0
 
 
 class Supervisor:
@@ -135,6 +136,13 @@ class Supervisor:
             if patience.waited > _PATIENCE and not told:
                 self._warn(_waiting_for(what))
                 told = True
+
+    def has_news(self, name: str) -> bool:
+        """Whether a child has printed something since this was asked last. One that has died before has none to tell:
+        what it prints may be the same each time."""
+        running = self._running[name]
+        heard, running.lines_heard = running.lines_heard, running.log.lines
+        return running.log.lines > heard and running.process is not None and running.deaths == 0
 
     def run(self) -> None:
         """Supervise until somebody asks to stop."""

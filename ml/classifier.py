@@ -181,9 +181,16 @@ class Classifier:
         return self.compute(self.prepare(posts))
 
     def warm_up(self) -> None:
-        """Run a short and a long text, so that the first real one does not pay for what is made on first use."""
+        """Run a short and a long text, so that the first real one does not pay for what is made on first use.
+
+        Raises:
+            BackendError: the network fails on them, and would on others.
+        """
         self._backend.warm_up()
-        self.predict([Post(doc_text="Привет"), Post(doc_text="Сегодня хороший день, и мы идём гулять. " * 10)])
+        posts = [Post(doc_text="Привет"), Post(doc_text="Сегодня хороший день, и мы идём гулять. " * 10)]
+        failures = self.predict(posts).failures
+        if failures:
+            raise BackendError(f"The network fails on a text that it is tried with: {next(iter(failures.values()))}")
 
     def _encode_singly(
         self, texts: Sequence[str]
@@ -250,12 +257,9 @@ def _cuda_is_there() -> bool:
     # Asking torch imports it, which takes seconds and memory that a machine without a GPU has no use for.
     if not NVIDIA_DEVICE.exists() or importlib.util.find_spec("torch") is None:
         return False
-    import torch
+    from ml.backends.torch_any import why_not_cuda
 
-    found = bool(torch.cuda.is_available())
-    if not found:
-        log.warning(
-            "there is a GPU, but torch cannot use it (an old driver, a build of torch without CUDA, or "
-            "CUDA_VISIBLE_DEVICES): the network runs on the CPU"
-        )
-    return found
+    reason = why_not_cuda()
+    if reason:
+        log.warning("there is a GPU, but torch cannot use it (%s): the network runs on the CPU", reason)
+    return not reason

@@ -22,4 +22,5 @@ class MemoryShortError(BackendError):
 
 
 class DeviceLostError(BackendError):
-    """The device does not answer any more: nothing that this process asks of it will succeed."""
+    """Nothing that this process asks of the device will succeed: it does not answer any more, or there is no memory
+    left for a single short text."""

@@ -30,6 +30,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
 }
 
+MOST_SIZES = 64
+"""One piece of code serves all layers, and is compiled for more sizes than torch allows by itself."""
+
 Step = Callable[..., Tensor]
 
 
@@ -75,9 +78,10 @@ class PackedNetwork(nn.Module):  # type: ignore[misc]  # torch is not followed b
 
         Attention is not among it: it takes lengths, which differ from batch to batch, and has a kernel of its own.
         """
-        # One piece of code serves all layers, and is compiled for more sizes than torch allows by itself.
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        embedding, finishing = (torch.compile(step, dynamic=False, backend=backend) for step in (embed, finish))
+        # torch's own configuration has the limit too, but there it holds for the thread alone that sets it.
+        embedding, finishing = (
+            torch.compile(step, dynamic=False, backend=backend, recompile_limit=MOST_SIZES) for step in (embed, finish)
+        )
         self._steps = (embedding, finishing)
 
     def run_eagerly(self) -> None:
@@ -161,10 +165,8 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         """Return what each token sees of its text, (T, heads * width), for states (T, hidden)."""
         query, key, value = self._heads_of(F.linear(states, *self.into), 3)
         scale = self._head_size**-0.5
-        if states.is_cuda:
-            from torch.nn.attention.varlen import varlen_attn
-
-            seen = varlen_attn(query, key, value, starts, starts, batch.longest, batch.longest, scale=scale)
+        if _has_kernel(states):
+            seen = _by_lengths(query, key, value, starts, starts, (batch.longest, batch.longest), scale)
         else:
             seen = torch.zeros_like(query)
             _by_runs(seen, query, (key, value), batch.runs, scale)
@@ -177,11 +179,9 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not followed by mypy
         (query,) = self._heads_of(F.linear(first, weight[:own], bias[:own]), 1)
         key, value = self._heads_of(F.linear(states, weight[own:], bias[own:]), 2)
         scale = self._head_size**-0.5
-        if states.is_cuda:
-            from torch.nn.attention.varlen import varlen_attn
-
+        if _has_kernel(states):
             each = torch.arange(batch.texts + 1, dtype=torch.int32, device=states.device)
-            seen = varlen_attn(query, key, value, each, starts, 1, batch.longest, scale=scale)
+            seen = _by_lengths(query, key, value, each, starts, (1, batch.longest), scale)
         else:
             seen, text = torch.empty_like(query), 0
             for run in batch.runs:
@@ -246,6 +246,34 @@ def finish(
     return cast(
         Tensor, F.layer_norm(F.linear(wide, outer, outer_bias) + states, last.shape, last, last_bias, last_epsilon)
     )
+
+
+def _has_kernel(states: Tensor) -> bool:
+    """Say whether there is a kernel for texts of different lengths where these states are."""
+    return bool(states.is_cuda)
+
+
+def _by_lengths(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_starts: Tensor,
+    key_starts: Tensor,
+    longest: tuple[int, int],
+    scale: float,
+) -> Tensor:
+    """Return attention within each text, (rows, heads, width), by one kernel for all lengths.
+
+    Args:
+        query, key, value: (rows, heads, width), the width a multiple of `HEAD_MULTIPLE`.
+        query_starts, key_starts: int32 (n + 1,), where each text begins among the rows of queries and of keys, with
+            their number at the end. What stands behind that is not attended to, and what is returned there is nothing.
+        longest: most queries and most keys of a text.
+        scale: of the products.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    return cast(Tensor, varlen_attn(query, key, value, query_starts, key_starts, *longest, scale=scale))
 
 
 def _by_runs(

@@ -62,12 +62,12 @@ def main() -> None:
             threads=int(threads),
             cache_dir=Path(cache_dir),
         )
+        classifier.warm_up()
     except MlError as error:
         _say(f"not possible: {error}")
         return
     shuffler = random.Random(0)
     posts = [made_up(shuffler) for _ in range(8 * CHUNK)]
-    classifier.warm_up()
     classifier.predict(posts[:CHUNK])
     _say("ready")
     if not sys.stdin.readline():

@@ -45,7 +45,11 @@ class Backend(Protocol):
         ...
 
     def warm_up(self) -> None:
-        """Make what is made on first use."""
+        """Make what is made on first use; `batching` may have smaller batches afterwards.
+
+        Raises:
+            BackendError: it is known by now that nothing can be computed.
+        """
         ...
 
 

@@ -28,6 +28,7 @@ SERVERS = {"postgres", "redis"}
 OURS = set(SERVICES) - SERVERS
 DOCKERFILE = (PROJECT_ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+OF_LIBRARIES = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"}
 SUBSTITUTION = re.compile(r"\$\{(\w+)(?:(:[?-])([^}]*))?\}")
 
 
@@ -61,14 +62,15 @@ def test_the_services_are_those_of_the_architecture() -> None:
 
 @pytest.mark.parametrize("service", sorted(OURS))
 def test_every_variable_of_ours_is_a_setting(service: str) -> None:
-    unknown = set(SERVICES[service]["environment"]) - set(SETTINGS_TABLE)
+    unknown = set(SERVICES[service]["environment"]) - set(SETTINGS_TABLE) - OF_LIBRARIES
     assert not unknown, f"{service} sets {unknown}, which nobody reads"
 
 
 def test_every_setting_can_be_given_to_somebody_or_has_no_place_here() -> None:
     given = {name for service in OURS for name in SERVICES[service]["environment"]}
     # Workers are scaled, a model is mounted where it is named, in an override, and the last two are for clients.
-    assert set(SETTINGS_TABLE) - given == {"RUBRIKA_WORKERS", "RUBRIKA_MODEL", "RUBRIKA_URL", "RUBRIKA_KEY"}
+    of_an_override = {"RUBRIKA_MODEL", "RUBRIKA_TRIAL"}
+    assert set(SETTINGS_TABLE) - given == {"RUBRIKA_WORKERS", "RUBRIKA_URL", "RUBRIKA_KEY"} | of_an_override
 
 
 @pytest.mark.parametrize("service", sorted(OURS))
@@ -172,6 +174,16 @@ def test_every_container_is_bounded_and_has_no_rights(service: str) -> None:
     assert service in OURS or found["user"] not in {"root", "0"}
 
 
+def test_the_worker_on_a_gpu_has_room_for_its_threads_however_many_cores_the_host_has() -> None:
+    """Unless they are told, its libraries start some for each core, and the compiler a process with all of these."""
+    given = SERVICES["worker-gpu"]["environment"]
+    assert set(given) >= OF_LIBRARIES
+    threads = {name: int(given[name]) for name in OF_LIBRARIES}
+    each = sum(count for name, count in threads.items() if not name.startswith("TORCHINDUCTOR"))
+    # The worker itself and every process of the compiler, and as many again for CUDA and for what runs beside.
+    assert 2 * each * (1 + threads["TORCHINDUCTOR_COMPILE_THREADS"]) < SERVICES["worker-gpu"]["pids_limit"]
+
+
 @pytest.mark.parametrize("service", sorted(OURS))
 def test_our_containers_can_write_only_where_it_is_said(service: str) -> None:
     writable = {place.split(":")[0] for place in SERVICES[service].get("tmpfs", [])}
@@ -273,6 +285,13 @@ def test_an_image_asks_the_database_that_is_named(target: str, tmp_path: Path) -
     assert [command for command, _ in said] == ["keys", "models"]
     for _, sentence in said:
         assert sentence.startswith("rubrika: The database of DATABASE_URL cannot be reached"), sentence
+
+
+@pytest.mark.parametrize(("target", "command"), [("api", "sweeper"), ("worker", "worker")])
+def test_an_image_has_no_servers_to_join(target: str, command: str, tmp_path: Path) -> None:
+    done = in_image(target, COMMANDS, tmp_path, command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{command}|rubrika: DATABASE_URL and REDIS_URL must be set"), done.stdout
 
 
 def test_every_part_that_an_image_leaves_out_is_one_that_commands_speak_of() -> None:

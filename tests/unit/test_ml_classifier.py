@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ml import artifact, classifier
+from ml import artifact, classifier, running
 from ml import weights as weights_file
 from ml.backends import Logits, Pending, at_once, fastest_arithmetic
 from ml.backends.openvino_cpu import OpenVinoBackend
@@ -128,7 +128,8 @@ def test_batches_stay_small_once_memory_was_short(folder: Path) -> None:
     assert max(map(sum, backend.started)) <= 2000
 
 
-def test_a_text_that_memory_does_not_hold_fails_alone(folder: Path) -> None:
+def test_a_text_that_memory_does_not_hold_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "SMALLEST_BUDGET", 10)
     predictions = classifier_with(folder, CountingBackend(room=10)).predict([Post("матч"), Post("кот " * 20)])
     assert list(predictions.failures) == [1]
     assert "memory" in predictions.failures[1]

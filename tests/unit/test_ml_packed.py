@@ -1,6 +1,7 @@
 """The packed network in torch: equal to transformers' own forward pass, never compiled anew, patient with memory."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ml.errors import DeviceLostError, MemoryShortError
 from ml.ngrams import LONGEST
 from ml.packing import Run, pack
 from ml.posts import Post
+from ml.running import Runner
 from tests.tiny_model import TEXTS, make_tiny_model
 
 torch = pytest.importorskip("torch", reason="torch comes with the train extra")
@@ -185,7 +187,7 @@ def test_the_shipped_network_is_the_same_packed_and_padded_and_near_in_bfloat16(
     np.testing.assert_allclose(halves, padded, atol=2e-2)
 
 
-@pytest.mark.parametrize(("merge_after", "graphs"), [((), 6), ((1, 2), 12)])
+@pytest.mark.parametrize(("merge_after", "graphs"), [((), 6), ((1, 2), 10)])
 def test_nothing_is_compiled_anew_after_the_warm_up(tmp_path: Path, merge_after: tuple[int, ...], graphs: int) -> None:
     from torch._dynamo.utils import counters
 
@@ -197,7 +199,7 @@ def test_nothing_is_compiled_anew_after_the_warm_up(tmp_path: Path, merge_after:
     counters.clear()
     backend.warm_up()
     compiled = counters["stats"]["unique_graphs"]
-    # Two pieces of code, for 512, 1,024 and 2,048 tokens, and where tokens are merged for an eighth more of each.
+    # Two pieces of code, for 512, 1,024 and 2,048 tokens; where tokens are merged, for an eighth more of the first two.
     assert compiled == graphs
     rng = np.random.default_rng(0)
     for round_ in range(12):
@@ -208,6 +210,56 @@ def test_nothing_is_compiled_anew_after_the_warm_up(tmp_path: Path, merge_after:
     np.testing.assert_allclose(logits_of(backend, texts), logits_of(plain, texts), atol=1e-5)
     assert counters["stats"]["unique_graphs"] == compiled
     assert not counters["graph_break"]
+
+
+def test_threads_that_did_not_warm_up_compile_as_well(tiny: artifact.ModelFolder) -> None:
+    """By itself torch allows eight sizes, and what it is told holds for the thread alone that has said it."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    vocabulary = int(tiny.config["vocab_size"])
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        backend = first.submit(lambda: backend_of(tiny, compiler="eager", tokens=1024)).result()
+        first.submit(backend.warm_up).result()
+        counters.clear()
+        for tokens in range(1025, 1040):
+            second.submit(logits_of, backend, texts_of([25] * 40 + [tokens - 1000], vocabulary)).result()
+    assert counters["stats"]["unique_graphs"] == 2 * 15
+
+
+@pytest.mark.parametrize(("tokens", "filled"), [(10, 512), (512, 512), (600, 1024), (1025, 1025)])
+def test_what_fills_a_compiled_batch_up_is_told(tiny: artifact.ModelFolder, tokens: int, filled: int) -> None:
+    torch._dynamo.reset()
+    backend = backend_of(tiny, compiler="eager", tokens=1024)
+    texts = texts_of([5] * (tokens // 5) + [tokens % 5] * bool(tokens % 5), int(tiny.config["vocab_size"]))
+    _, _, effort = Runner(backend, 6, tokens=2000).run(texts)
+    assert (effort.batches, effort.tokens, effort.padding) == (1, tokens, filled - tokens)
+    plain = Runner(backend_of(tiny), 6, tokens=2000).run(texts)[2]
+    assert (plain.tokens, plain.padding) == (tokens, 0)
+
+
+def test_the_bench_counts_it_as_padding(tiny: artifact.ModelFolder) -> None:
+    from bench.engine import padding_of
+
+    torch._dynamo.reset()
+    posts = [Post(text) for text in TEXTS]
+    for compiler, computed in (("", 0), ("eager", 512)):
+        backend = backend_of(tiny, compiler=compiler, tokens=1024)
+        classifier = Classifier(tiny, backend)
+        tokens = classifier.prepare(posts).tokens
+        assert padding_of(backend, classifier, posts) == pytest.approx(1 - tokens / (computed or tokens))
+
+
+def test_every_size_that_is_compiled_is_told_in_the_log(
+    tiny: artifact.ModelFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By these lines whoever waits for the worker sees that it is at work."""
+    torch._dynamo.reset()
+    caplog.set_level("INFO")
+    backend_of(tiny, compiler="eager", tokens=2048).warm_up()
+    assert [record.getMessage() for record in caplog.records if "compiled" in record.getMessage()] == [
+        f"compiled for batches of {size} tokens" for size in (512, 1024, 2048)
+    ]
 
 
 def test_a_network_that_cannot_be_compiled_runs_all_the_same(
@@ -221,6 +273,7 @@ def test_a_network_that_cannot_be_compiled_runs_all_the_same(
     backend = backend_of(tiny, compiler=no_compiler)
     backend.warm_up()
     assert "without being compiled" in caplog.text
+    assert not backend.batching.sizes
     np.testing.assert_array_equal(logits_of(backend, texts), logits_of(backend_of(tiny), texts))
 
 
