@@ -95,7 +95,8 @@ def classify(
     from cli.classify_words import Progress, sentence
     from cli.classifying import Note, Wish
     from cli.predict_command import read_columns
-    from rubrika_client import Client, Retry, ServiceError
+    from rubrika_client import ArgumentError, Client, Retry, ServiceError
+    from rubrika_client.transport import is_special
 
     if PIPE not in (file, out) and out.exists() and out.samefile(file):
         raise click.UsageError("--out is FILE itself.")
@@ -112,19 +113,24 @@ def classify(
         "sheet": sheet,
         "on_error": on_error,
     }
-    client = Client(
-        url or settings.url or f"http://{_reached(settings)}:{settings.port}",
-        key or settings.key or None,
-        retry=Retry(attempts=10, notify=progress.retrying),
-    )
+    try:
+        client = Client(
+            url or settings.url or f"http://{_reached(settings)}:{settings.port}",
+            key or settings.key or None,
+            retry=Retry(attempts=10, notify=progress.retrying),
+        )
+    except ArgumentError as error:
+        raise RubrikaError(str(error)) from error
     interruption = Interruption()
+    note = None
     with ExitStack() as stack:
         stack.enter_context(client)
-        opened = stack.enter_context(_opened(file))
-        wish = Wish(opened, None if file == PIPE else file.name, options, run)
-        note = None if out == PIPE else stack.enter_context(Note(out).held())
         try:
             stack.enter_context(interruption.caught())
+            opened = stack.enter_context(_opened(file))
+            wish = Wish(opened, None if file == PIPE else file.name, options, run)
+            if out != PIPE and not is_special(out):
+                note = stack.enter_context(Note(out).held())
             job = _run(client, wish, wanted, note, progress)
         except KeyboardInterrupt:
             progress.interrupted(client.url)

@@ -66,7 +66,8 @@ class Note:
     """
 
     def __init__(self, out: Path) -> None:
-        self._path = out.with_name(f"{out.name}.rubrika")
+        whole = out.resolve()  # Whoever writes through a link writes the same output.
+        self._path = whole.with_name(f"{whole.name}.rubrika")
         self._out = out
         self._file: BinaryIO
 

@@ -38,7 +38,8 @@ def list_models(as_json: bool) -> None:
         mark = "*" if row["active"] else " "
         click.echo(f"{mark} {row['model']}  {len(row['workers'])} workers  {row['folder'] or 'folder not known'}")
         for worker in row["workers"]:
-            click.echo(f"    {worker['name']}: {worker['device']}")
+            trial = ", on trial: it computes only what names this model" if worker["trial"] else ""
+            click.echo(f"    {worker['name']}: {worker['device']}{trial}")
 
 
 @models.command()

@@ -5,6 +5,7 @@ It depends on httpx2 alone and imports nothing else of Rubrika, so that it can b
 
 from rubrika_client.aio import AsyncClient
 from rubrika_client.errors import (
+    ArgumentError,
     BadAnswerError,
     BusyError,
     ConflictError,
@@ -37,6 +38,7 @@ from rubrika_client.resources import (
 from rubrika_client.sync import Client
 
 __all__ = [
+    "ArgumentError",
     "AsyncClient",
     "BadAnswerError",
     "BusyError",

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from rubrika_client.transport import (
     Options,
     PartFile,
     Source,
+    address_of,
     form_of,
     format_of,
     headers_of,
@@ -53,7 +55,7 @@ class AsyncClient:
         retry: Retry | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self.url = (url or os.environ.get("RUBRIKA_URL") or LOCAL).rstrip("/")
+        self.url = address_of(url or os.environ.get("RUBRIKA_URL") or LOCAL)
         self._retry = retry or Retry()
         self._http = httpx2.AsyncClient(
             base_url=self.url, headers=headers_of(key or os.environ.get("RUBRIKA_KEY")), transport=transport
@@ -138,19 +140,18 @@ class AsyncClient:
 
     async def events(self, job: str) -> AsyncIterator[Job]:
         """The job each time that something has changed, until it is finished or deleted."""
-        hearing, attempt = Hearing(), 0
+        call, hearing, attempt = calls.events(job), Hearing(), 0
         while True:
             found: Answer | Lost = Lost("The stream of events ended early.")
             try:
                 async with self._http.sse(
-                    calls.events_path(job), headers=hearing.headers, timeout=httpx2.Timeout(SILENT_SECONDS)
+                    call.path, headers=hearing.headers, timeout=httpx2.Timeout(SILENT_SECONDS)
                 ) as source:
-                    if source.response.status_code == 204:
+                    answer = Answer(source.response.status_code, source.response.headers, b"")
+                    if answer.status == 204:
                         return
-                    if source.response.status_code >= 400:
-                        found = Answer(
-                            source.response.status_code, source.response.headers, await source.response.aread()
-                        )
+                    if flows.failure(answer, call) is not None:
+                        found = replace(answer, body=await source.response.aread())
                     else:
                         async for event in source:
                             attempt = 0
@@ -161,7 +162,7 @@ class AsyncClient:
             except httpx2.TransportError as error:
                 found = lost(error, self.url)
             attempt += 1
-            await anyio.sleep(max(flows.pause_after(found, calls.job(job), attempt, self._retry), RECONNECT_SECONDS))
+            await anyio.sleep(max(flows.pause_after(found, call, attempt, self._retry), RECONNECT_SECONDS))
 
     def results(
         self, job: str, *, thresholds: Mapping[str, float] | None = None, **filters: Unpack[Filters]
@@ -177,7 +178,8 @@ class AsyncClient:
     ) -> Path:  # fmt: skip
         """Write all rows to a file, as csv, ndjson, json, xlsx or parquet by its ending or by `form`.
 
-        It is written beside its place and moved there when it is whole. `bom` and `raw` are of CSV alone.
+        It is written beside its place and moved there when it is whole; a pipe or a device is given it then. `bom` and
+        `raw` are of CSV alone.
         """
         target = Path(path)
         chosen = format_of(target, form)
@@ -284,11 +286,12 @@ class AsyncClient:
             try:
                 response = await self._http.send(request_of(self._http, call, file), stream=True)
                 stack.push_async_callback(response.aclose)
-                if call.sink is None or response.status_code >= 400:
-                    return Answer(response.status_code, response.headers, await response.aread())
+                answer = Answer(response.status_code, response.headers, b"")
+                if call.sink is None or flows.failure(answer, call) is not None:
+                    return replace(answer, body=await response.aread())
                 writing = call.sink.begin()
                 async for block in response.aiter_bytes():
                     writing(block)
-                return Answer(response.status_code, response.headers, b"")
+                return answer
             except httpx2.TransportError as error:
                 return lost(error, self.url)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from rubrika_client import resources
 from rubrika_client.decoding import decode
-from rubrika_client.errors import BadAnswerError
+from rubrika_client.errors import ArgumentError, BadAnswerError
 from rubrika_client.resources import Classification, Job, Post
 
 T = TypeVar("T")
@@ -20,6 +20,18 @@ MAX_WAIT_SECONDS = 60
 
 Format = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
 FORMATS: tuple[Format, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
+MEDIA_TYPES: Mapping[Format, str] = {
+    "csv": "text/csv",
+    "ndjson": "application/x-ndjson",
+    "json": "application/json",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+MAX_KEY_CHARS = 255
+MAKING_SECONDS = 900.0
+"""The longest that a new job may take to be there: its rows are read, or copied, before the answer."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,9 @@ class Call(Generic[T]):
         sink: where the body of a good answer goes; `read` is then given None.
         read: makes the result of the JSON of the answer; None stands for an empty body.
         patience: seconds that the answer may take.
-        repeats_on_conflict: 409 means that the same key is still being worked on, and goes away.
-        also: statuses besides those below 400 that are an answer.
+        also: statuses besides those from 200 to 299 that are an answer.
+        media_type: what an answer must be; None where its JSON shows that.
+        removes: it takes something away, so that 404 after an attempt that may have reached the service is success.
     """
 
     method: str
@@ -74,8 +87,9 @@ class Call(Generic[T]):
     form: Form | None = None
     sink: Sink | None = None
     patience: float = 30.0
-    repeats_on_conflict: bool = False
     also: frozenset[int] = frozenset()
+    media_type: str | None = None
+    removes: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,8 +144,8 @@ def classify(posts: Sequence[Post], *, wait: float, explain: bool, key: str | No
     more = {"explain": True} if explain else {}
     items = [{**given(**{name: value for name, value in vars(post).items() if value != ""}), **more} for post in posts]
     body = items[0] if len(items) == 1 else {"items": items}
-    headers = {"Idempotency-Key": key or str(uuid4())}
-    held = min(int(wait), MAX_WAIT_SECONDS)
+    headers = keyed(key)
+    held = min(round(wait), MAX_WAIT_SECONDS)
     if held > 0:
         headers["Prefer"] = f"wait={held}"
 
@@ -140,7 +154,7 @@ def classify(posts: Sequence[Post], *, wait: float, explain: bool, key: str | No
         return tuple(decode(Classification, item) for item in found)
 
     path = f"{V1}/classifications"
-    return Call("POST", path, read, body=body, headers=headers, patience=30.0 + held, repeats_on_conflict=True)
+    return Call("POST", path, read, body=body, headers=headers, patience=30.0 + held)
 
 
 def classification(text_id: str) -> Call[Classification]:
@@ -161,10 +175,7 @@ def judge_text(text_id: str, topics: Sequence[str]) -> Call[Classification]:
 
 def upload(form: Form, *, key: str | None) -> Call[Job]:
     """Send a file. The service reads it to its end before it answers, which may take minutes."""
-    headers = {"Idempotency-Key": key or str(uuid4())}
-    return Call(
-        "POST", f"{V1}/jobs", one(Job), headers=headers, form=form, patience=900.0, repeats_on_conflict=True
-    )  # fmt: skip
+    return Call("POST", f"{V1}/jobs", one(Job), headers=keyed(key), form=form, patience=MAKING_SECONDS)
 
 
 def preview(form: Form) -> Call[resources.Preview]:
@@ -199,15 +210,16 @@ def cancel(job_id: str) -> Call[Job]:
 
 
 def retry(job_id: str, *, key: str | None) -> Call[Job]:
-    return Call("POST", f"{_job(job_id)}/retry", one(Job), headers=_keyed(key))
+    return Call("POST", f"{_job(job_id)}/retry", one(Job), headers=keyed(key), patience=MAKING_SECONDS)
 
 
 def rerun(job_id: str, model: str | None, *, key: str | None) -> Call[Job]:
-    return Call("POST", f"{_job(job_id)}/rerun", one(Job), body=given(model=model), headers=_keyed(key))
+    path, body = f"{_job(job_id)}/rerun", given(model=model)
+    return Call("POST", path, one(Job), body=body, headers=keyed(key), patience=MAKING_SECONDS)
 
 
 def delete(job_id: str) -> Call[None]:
-    return Call("DELETE", _job(job_id), nothing)
+    return Call("DELETE", _job(job_id), nothing, removes=True)
 
 
 def results(job_id: str, **wanted: Any) -> Call[Page[resources.Row]]:
@@ -232,14 +244,15 @@ def judge_row(job_id: str, row: int, topics: Sequence[str]) -> Call[resources.Ro
     return Call("POST", path, one(resources.Row), body={"topics": list(topics)})
 
 
-def events_path(job_id: str) -> str:
-    """Where the events of a job are heard."""
-    return f"{_job(job_id)}/events"
+def events(job_id: str) -> Call[None]:
+    """The changes of a job, as they come; not to be read as a whole."""
+    return Call("GET", f"{_job(job_id)}/events", nothing, media_type="text/event-stream")
 
 
 def export(job_id: str, form: Format, sink: Sink, **wanted: Any) -> Call[None]:
     """All rows as a file."""
-    return Call("GET", f"{_job(job_id)}/results.{form}", nothing, given(**wanted), sink=sink, patience=300.0)
+    path, media_type = f"{_job(job_id)}/results.{form}", MEDIA_TYPES[form]
+    return Call("GET", path, nothing, given(**wanted), sink=sink, patience=300.0, media_type=media_type)
 
 
 # --- the service ------------------------------------------------------------------------------------------------------
@@ -274,5 +287,14 @@ def _job(job_id: str) -> str:
     return f"{V1}/jobs/{_id(job_id)}"
 
 
-def _keyed(key: str | None) -> dict[str, str]:
-    return {"Idempotency-Key": key or str(uuid4())}
+def keyed(key: str | None) -> dict[str, str]:
+    """The header under which a request may be repeated; without a key it is a new one. Raises `ArgumentError`."""
+    named = (key or str(uuid4())).strip()
+    if not 0 < len(named) <= MAX_KEY_CHARS or not is_printable_ascii(named):
+        raise ArgumentError(f"An idempotency key has 1 to {MAX_KEY_CHARS} characters of printable ASCII.")
+    return {IDEMPOTENCY_KEY: named}
+
+
+def is_printable_ascii(text: str) -> bool:
+    """Whether it may stand in a header."""
+    return text.isascii() and text.isprintable()

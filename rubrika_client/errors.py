@@ -16,6 +16,10 @@ class BadAnswerError(ServiceError):
     """Something answered that is not Rubrika, or a Rubrika that this client does not understand."""
 
 
+class ArgumentError(ServiceError, ValueError):
+    """What the program has given cannot be sent: an address that is none, or a key with other characters than ASCII."""
+
+
 class ProblemError(ServiceError):
     """The service has said no, with problem details (RFC 9457).
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from rubrika_client import calls
 from rubrika_client.calls import Call
@@ -18,8 +19,11 @@ from rubrika_client.resources import Classification, Job, Post
 
 T = TypeVar("T")
 
-AGAIN = frozenset({429, 502, 503, 504})
+AGAIN = frozenset({408, 429, 502, 503, 504})
 """Statuses that go away."""
+
+UNHEARD = frozenset({502, 504})
+"""Those of them that come from something in between: the service may have done what was asked."""
 
 ITEMS = 1000
 """As many posts as the service takes in one request, unless its operator has chosen otherwise."""
@@ -90,13 +94,16 @@ def ask(call: Call[T], retry: Retry) -> Flow[T]:
 
     Raises `ProblemError` and its kinds for a refusal, `NoAnswerError` when the last attempt had none.
     """
-    attempt = 0
+    attempt, may_be_done = 0, False
     while True:
         attempt += 1
         answer = yield call
         error = failure(answer, call)
         if error is None:
             return call.read(_json(answer))
+        if may_be_done and call.removes and isinstance(error, ProblemError) and error.code == "not_found":
+            return call.read(None)
+        may_be_done |= isinstance(error, NoAnswerError) or answer.status in UNHEARD
         seconds = retry.pause(attempt, error) if passes(error, call) else None
         if seconds is None:
             raise error
@@ -107,8 +114,11 @@ def failure(answer: Answer | Lost, call: Call[Any]) -> ServiceError | None:
     """What is wrong with this answer; None for nothing."""
     if isinstance(answer, Lost):
         return NoAnswerError(answer.reason)
-    if answer.status < 400 or answer.status in call.also:
-        return None
+    if 200 <= answer.status < 300 or answer.status in call.also:
+        return _of_another_type(answer, call)
+    if answer.status < 400:
+        place = answer.headers.get("location", "nowhere")
+        return BadAnswerError(f"The server answers {answer.status} and points to {place}: is Rubrika at that address?")
     try:
         problem = json.loads(answer.body)
         status, code, detail = answer.status, str(problem["code"]), str(problem["detail"])
@@ -132,32 +142,63 @@ def pause_after(answer: Answer | Lost, call: Call[Any], attempt: int, retry: Ret
 def passes(error: ServiceError, call: Call[Any]) -> bool:
     """Whether the same request may be answered otherwise a little later."""
     if not isinstance(error, ProblemError):
-        return True
-    return error.status in AGAIN or (error.status == 409 and call.repeats_on_conflict)
+        return isinstance(error, NoAnswerError)
+    # The service is still at work on an earlier attempt: what that gives will be the answer.
+    in_flight = error.code == "key_in_flight" and calls.IDEMPOTENCY_KEY in call.headers
+    return error.status in AGAIN or in_flight
+
+
+@dataclass
+class _Part:
+    """Posts that go in one request, what is known of them, and when it was asked for and came."""
+
+    posts: Sequence[Post]
+    key: str
+    texts: tuple[Classification, ...] = ()
+    asked: float = 0.0
+    answered: float = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        return all(text.is_finished for text in self.texts)
 
 
 def classify(posts: Sequence[Post], wait: float, explain: bool, key: str | None, retry: Retry) -> Flow[
     tuple[Classification, ...]
 ]:  # fmt: skip
-    """Post all of them, a thousand at a time, and ask for what is not computed yet until `wait` seconds are over.
+    """Post all of them, a thousand at a time, and again what is not computed yet until `wait` seconds are over.
 
-    Of posts that ask for explanations a request takes fewer.
+    The same request under the same key gives what has become of all its posts. Of posts that ask for explanations a
+    request takes fewer.
     """
     deadline = time.monotonic() + wait
-    done: list[Classification] = []
+    named = key or str(uuid4())
     at_once = EXPLAINED if explain else ITEMS
-    for start in range(0, len(posts), at_once):
-        part_key = f"{key}/{start}" if key is not None and start else key
-        left = max(deadline - time.monotonic(), 0.0)
-        part = posts[start : start + at_once]
-        done += yield from ask(calls.classify(part, wait=left, explain=explain, key=part_key), retry)
-    for place, text in enumerate(done):
-        pause = 0.2
-        while not done[place].is_finished and time.monotonic() + pause < deadline:
-            yield Pause(pause)
-            pause = min(pause * 1.5, 5.0)
-            done[place] = yield from ask(calls.classification(text.id), retry)
-    return tuple(done)
+    starts = range(0, len(posts), at_once)
+    parts = [_Part(posts[start : start + at_once], f"{named}/{start}" if start else named) for start in starts]
+    for part in parts:
+        calls.keyed(part.key)  # Before anything is sent.
+
+    def post(part: _Part) -> Flow[None]:
+        part.asked = time.monotonic()
+        left = max(deadline - part.asked, 0.0)
+        part.texts = yield from ask(calls.classify(part.posts, wait=left, explain=explain, key=part.key), retry)
+        part.answered = time.monotonic()
+
+    for part in parts:
+        yield from post(part)
+    for part in parts:
+        apart = 1.0
+        while not part.is_finished and part.answered < deadline:
+            now = time.monotonic()
+            left = max(deadline - now, 0.0)
+            # A service that holds nobody just now answers at once. It holds for whole seconds, so the last one is ours.
+            pause = left if left < 1 else min(part.asked + apart - now, left)
+            if pause > 0:
+                yield Pause(pause)
+            apart = min(apart * 1.5, 5.0)
+            yield from post(part)
+    return tuple(text for part in parts for text in part.texts)
 
 
 def wait(job: str, timeout: float | None, progress: Callable[[Job], object] | None, retry: Retry) -> Flow[Job]:
@@ -180,6 +221,14 @@ def as_posts(texts: "str | Post | Sequence[str | Post]") -> list[Post]:
     """Texts and posts, one or many, as posts."""
     several = [texts] if isinstance(texts, (str, Post)) else texts
     return [Post(text) if isinstance(text, str) else text for text in several]
+
+
+def _of_another_type(answer: Answer, call: Call[Any]) -> BadAnswerError | None:
+    """What is wrong with an answer that is of no use for this call; None for nothing."""
+    found = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if call.media_type in {None, found}:
+        return None
+    return BadAnswerError(f"The answer is {found or 'of no type'} instead of {call.media_type}: is this Rubrika?")
 
 
 def _json(answer: Answer) -> Any:

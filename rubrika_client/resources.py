@@ -123,6 +123,8 @@ class Job:
     finished_at: datetime | None
     expires_at: datetime | None
     links: Mapping[str, str]
+    model_sha256: str | None = None
+    """Of the model: a name and a version may be those of several."""
 
     @property
     def is_finished(self) -> bool:
@@ -146,6 +148,8 @@ class Row:
     truncated: bool
     error: RowError | None
     feedback: tuple[str, ...] | None
+    model: str | None = None
+    """Which one has read it; another than that of the job where a new one was activated meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +190,15 @@ class Preview:
 
 @dataclass(frozen=True)
 class TopicSummary:
-    """One topic over all computed rows; `histogram` has 20 equal bins from 0 to 1."""
+    """One topic over all computed rows; `histogram` has 20 equal bins from 0 to 1. `threshold` is that of the model."""
 
     topic: str
     assigned: int
     mean_probability: float | None
     histogram: tuple[int, ...]
+    name: str = ""
+    name_en: str = ""
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -212,8 +219,17 @@ class Failures:
 
 
 @dataclass(frozen=True)
+class OtherModel:
+    """How many rows of a file another model has computed."""
+
+    model: str
+    model_sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class Summary:
-    """A file as a whole, as far as it is computed; `model` is None while no model has begun on it."""
+    """A file as a whole, as far as `model` has computed it; that is None while no model has begun on it."""
 
     model: str | None
     computed: int
@@ -222,6 +238,9 @@ class Summary:
     topics: tuple[TopicSummary, ...]
     pairs: tuple[Pair, ...]
     failures: tuple[Failures, ...]
+    model_sha256: str | None = None
+    other_models: tuple[OtherModel, ...] = ()
+    """Models that have computed rows which are not counted here."""
 
 
 # --- two jobs beside each other ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from rubrika_client.transport import (
     Options,
     PartFile,
     Source,
+    address_of,
     form_of,
     format_of,
     headers_of,
@@ -53,7 +55,7 @@ class Client:
         retry: Retry | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self.url = (url or os.environ.get("RUBRIKA_URL") or LOCAL).rstrip("/")
+        self.url = address_of(url or os.environ.get("RUBRIKA_URL") or LOCAL)
         self._retry = retry or Retry()
         self._http = httpx2.Client(
             base_url=self.url, headers=headers_of(key or os.environ.get("RUBRIKA_KEY")), transport=transport
@@ -136,17 +138,18 @@ class Client:
 
     def events(self, job: str) -> Iterator[Job]:
         """The job each time that something has changed, until it is finished or deleted."""
-        hearing, attempt = Hearing(), 0
+        call, hearing, attempt = calls.events(job), Hearing(), 0
         while True:
             found: Answer | Lost = Lost("The stream of events ended early.")
             try:
                 with self._http.sse(
-                    calls.events_path(job), headers=hearing.headers, timeout=httpx2.Timeout(SILENT_SECONDS)
+                    call.path, headers=hearing.headers, timeout=httpx2.Timeout(SILENT_SECONDS)
                 ) as source:
-                    if source.response.status_code == 204:
+                    answer = Answer(source.response.status_code, source.response.headers, b"")
+                    if answer.status == 204:
                         return
-                    if source.response.status_code >= 400:
-                        found = Answer(source.response.status_code, source.response.headers, source.response.read())
+                    if flows.failure(answer, call) is not None:
+                        found = replace(answer, body=source.response.read())
                     else:
                         for event in source:
                             attempt = 0
@@ -157,7 +160,7 @@ class Client:
             except httpx2.TransportError as error:
                 found = lost(error, self.url)
             attempt += 1
-            time.sleep(max(flows.pause_after(found, calls.job(job), attempt, self._retry), RECONNECT_SECONDS))
+            time.sleep(max(flows.pause_after(found, call, attempt, self._retry), RECONNECT_SECONDS))
 
     def results(
         self, job: str, *, thresholds: Mapping[str, float] | None = None, **filters: Unpack[Filters]
@@ -173,7 +176,8 @@ class Client:
     ) -> Path:  # fmt: skip
         """Write all rows to a file, as csv, ndjson, json, xlsx or parquet by its ending or by `form`.
 
-        It is written beside its place and moved there when it is whole. `bom` and `raw` are of CSV alone.
+        It is written beside its place and moved there when it is whole; a pipe or a device is given it then. `bom` and
+        `raw` are of CSV alone.
         """
         target = Path(path)
         chosen = format_of(target, form)
@@ -279,11 +283,12 @@ class Client:
             try:
                 response = self._http.send(request_of(self._http, call, file), stream=True)
                 stack.callback(response.close)
-                if call.sink is None or response.status_code >= 400:
-                    return Answer(response.status_code, response.headers, response.read())
+                answer = Answer(response.status_code, response.headers, b"")
+                if call.sink is None or flows.failure(answer, call) is not None:
+                    return replace(answer, body=response.read())
                 writing = call.sink.begin()
                 for block in response.iter_bytes():
                     writing(block)
-                return Answer(response.status_code, response.headers, b"")
+                return answer
             except httpx2.TransportError as error:
                 return lost(error, self.url)

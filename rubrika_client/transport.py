@@ -1,6 +1,8 @@
 """What the two clients share of httpx: how a call becomes a request, and what broke in words."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -9,11 +11,14 @@ from typing import Any, BinaryIO, TypedDict
 
 import httpx2
 
-from rubrika_client.calls import FORMATS, Call, Form, Format
+from rubrika_client.calls import FORMATS, Call, Form, Format, is_printable_ascii
+from rubrika_client.errors import ArgumentError
 from rubrika_client.flows import Lost
 
 LOCAL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 5.0
+WRITE_SECONDS = 60.0
+"""The longest that a piece of a request may stand still before the connection counts as broken."""
 Source = str | os.PathLike[str] | BinaryIO
 """A file to send: its path, or a file that is open for reading bytes and can go back to its beginning."""
 
@@ -40,8 +45,24 @@ class Filters(TypedDict, total=False):
     status: str | None
 
 
+def address_of(text: str) -> str:
+    """An address as it is used, without a slash at its end. Raises `ArgumentError` for what can be none."""
+    try:
+        url = httpx2.URL(text.strip())
+    except httpx2.InvalidURL as error:
+        raise ArgumentError(f"{text.strip()!r} is not an address of the web: {error}.") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ArgumentError(f"{text.strip()!r} is not an address of the web: it begins with http:// or https://.")
+    if "%" in url.host or not 0 < (url.port or 80) < 65536:
+        raise ArgumentError(f"{text.strip()!r} is not an address of the web: no such host or port can be.")
+    return text.strip().rstrip("/")
+
+
 def headers_of(key: str | None) -> dict[str, str]:
-    """The headers of every request."""
+    """The headers of every request. Raises `ArgumentError`, which does not tell the key, for one that can be none."""
+    key = (key or "").strip()
+    if not is_printable_ascii(key):
+        raise ArgumentError("The key of the service has characters that are not printable ASCII: was it copied whole?")
     try:
         version = metadata.version("rubrika-client")
     except metadata.PackageNotFoundError:
@@ -51,8 +72,8 @@ def headers_of(key: str | None) -> dict[str, str]:
 
 
 def timeout_of(call: Call[Any]) -> httpx2.Timeout:
-    """A connection is there within seconds or not at all; an answer may take its time."""
-    return httpx2.Timeout(call.patience, connect=CONNECT_SECONDS)
+    """A connection is there within seconds or not at all, and takes what is sent; an answer may take its time."""
+    return httpx2.Timeout(call.patience, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
 
 
 class Counting:
@@ -100,13 +121,14 @@ def request_of(client: httpx2.Client | httpx2.AsyncClient, call: Call[Any], file
 
 
 def lost(error: httpx2.TransportError, url: str) -> Lost:
-    """What broke, as a sentence."""
+    """What broke, as a sentence. Raises `ArgumentError` for a request that will never go."""
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         return Lost(f"Nobody answers at {url}: {str(error) or 'no connection in time'}.")
     if isinstance(error, httpx2.TimeoutException):
         return Lost(f"{url} has taken the request and does not answer.")
-    if isinstance(error, httpx2.UnsupportedProtocol):
-        return Lost(f"{url} is not an address of the web: it begins with http:// or https://.")
+    if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
+        # Its own words may show a header, and with it the key.
+        raise ArgumentError(f"The request to {url} is none of HTTP: has its file changed meanwhile?") from None
     return Lost(f"The connection to {url} broke: {str(error) or type(error).__name__}.")
 
 
@@ -153,18 +175,39 @@ def format_of(path: Path, wanted: str | None) -> Format:
     raise ValueError(f"A download is {', '.join(FORMATS)}, and {path.name} ends in none of these.")
 
 
+def is_special(path: Path) -> bool:
+    """Whether there is something else than a file: a pipe or a device, which is written into and never replaced."""
+    return path.exists() and not path.is_file()
+
+
 class PartFile:
-    """A file that is there whole or not at all: written beside its place, and moved there at the end."""
+    """A file that is there whole or not at all: written beside its place, and moved there at the end.
+
+    A link stays, and what it leads to is written. What has gone into a pipe or a device cannot be taken back, so that
+    these are given all of it at the end.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(f"{path.name}.part")
+        self._special = is_special(path)
+        self._path = path if self._special else path.resolve()
+        self._part = self._path.with_name(f"{self._path.name}.part")
 
     def __enter__(self) -> BinaryIO:
-        self._file = self._part.open("wb")
+        self._file: BinaryIO
+        if self._special:
+            self._out = self._path.open("wb")
+            self._file = tempfile.TemporaryFile()
+        else:
+            self._file = self._part.open("wb")
         return self._file
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._special:
+            with self._out, self._file:
+                if kind is None:
+                    self._file.seek(0)
+                    shutil.copyfileobj(self._file, self._out)
+            return
         if kind is None:
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -1,5 +1,6 @@
 """The command and the package against a real service: what docs/client.md shows, and kills at every stage."""
 
+import csv
 import json
 import os
 import pty
@@ -17,17 +18,18 @@ from jobs.settings import PROJECT_ROOT
 from tests.e2e.chaos import sql
 from tests.e2e.rows import assert_whole, posts
 from tests.e2e.service import Service
-from tests.support import free_port, wait_until
+from tests.support import environment_outside, free_port, wait_until
 
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```$", (PROJECT_ROOT / "docs" / "client.md").read_text(), re.DOTALL | re.MULTILINE
 )
+README = (PROJECT_ROOT / "README.md").read_text()
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def environment(service: Service) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "RUBRIKA_URL": service.url, "PATH": path, "PYTHONPATH": str(PROJECT_ROOT)}
+    return {**environment_outside(), "RUBRIKA_URL": service.url, "PATH": path, "PYTHONPATH": str(PROJECT_ROOT)}
 
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -227,3 +229,29 @@ def test_two_runs_do_not_write_one_output(service: Service, start: Start, tmp_pa
     assert (code, "Another `rubrika classify` is writing a.csv" in err) == (2, True), err
     first.terminate()
     assert ended(first)[0] == 128 + signal.SIGTERM
+
+
+def test_the_first_file_of_the_readme_has_all_its_results(service: Service, tmp_path: Path) -> None:
+    [chapter] = re.findall(r"^## The first file$.*?(?=^## )", README, re.DOTALL | re.MULTILINE)
+    commands = re.findall(r"^```sh\n(.*?)^```$", chapter, re.DOTALL | re.MULTILINE)
+    assert [command.split()[0].partition("=")[0] for command in commands] == [".venv/bin/rubrika", "API"]
+    service.start_all(FAKE_SECONDS="0.01")
+    texts, data = posts(60)
+    (tmp_path / "posts.csv").write_bytes(data)
+    for command in commands:
+        program = command.replace(".venv/bin/", "").replace("http://127.0.0.1:8000", service.url)
+        done = subprocess.run(
+            ["bash", "-ec", program],
+            cwd=tmp_path,
+            env=environment(service),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{service.tails()}"
+        with (tmp_path / "results.csv").open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len(texts)
+        assert all(row["sport"] for row in rows)
+        (tmp_path / "results.csv").unlink()

@@ -170,6 +170,27 @@ def test_what_was_refused_is_offered_again_only_where_that_can_help(service: Ser
     watch.assert_clean(400, 401, 403, 409, 413, 415, 422, 429, 500, 503)
 
 
+def test_a_text_that_is_still_being_taken_is_sent_again_under_its_key(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    page.goto("/")
+    keys: list[str] = []
+    page.on("request", lambda request: keys.append(request.headers.get("idempotency-key", "")))
+    page.route(f"**{V1}/classifications", answering(409, {"code": "key_in_flight", "detail": "It is in flight."}))
+    page.locator("#doc_text").fill("Продам гараж")
+    page.keyboard.press("Control+Enter")
+    notice = page.locator("#notice .notice-title")
+    expect(notice).to_have_text("Запрос ещё выполняется")
+    page.unroute_all()
+    page.locator("#notice").get_by_role("button", name="Повторить").click()
+    expect(notice).to_have_count(0)
+    expect(page.locator(".verdict")).to_be_visible()
+    sent = [key for key in keys if key]
+    assert (len(sent), len(set(sent))) == (2, 1)
+    watch.assert_clean(409)
+
+
 def test_the_sentence_of_the_server_is_folded_where_the_page_says_it_in_its_own_words(
     service: Service, page: Page, watch: Watch
 ) -> None:

@@ -21,6 +21,7 @@ from rubrika_client import (
     InvalidError,
     KeyRefusedError,
     NoAnswerError,
+    NotFoundError,
     Post,
     Retry,
     ServiceError,
@@ -88,6 +89,10 @@ def test_a_retry_after_is_kept_to_unless_it_is_too_long() -> None:
     assert caught.value.retry_after == 61
 
 
+def test_a_request_that_came_too_slowly_is_sent_again() -> None:
+    assert run(flows.ask(calls.topics(), ROUNDS), answer(408, problem(408)), answer(200, TOPICS))[0].model == "m@1"
+
+
 @pytest.mark.parametrize(("status", "kind"), [(401, KeyRefusedError), (403, KeyRefusedError), (422, InvalidError)])
 def test_what_does_not_go_away_is_an_error_at_once(status: int, kind: type[Exception]) -> None:
     with pytest.raises(kind):
@@ -102,10 +107,43 @@ def test_the_place_in_a_file_is_known() -> None:
 
 def test_a_key_in_flight_is_waited_for_and_another_conflict_is_not() -> None:
     form = calls.Form(lambda: open("/dev/null", "rb"), "a.csv", {})  # noqa: SIM115, PTH123  (never opened)
+    keyed: list[calls.Call[Any]] = [
+        calls.classify([Post("a")], wait=0, explain=False, key="k"),
+        calls.upload(form, key="k"),
+        calls.retry("a", key=None),
+        calls.rerun("a", None, key="k"),
+    ]
+    for call in keyed:
+        with pytest.raises(ConflictError):
+            run(flows.ask(call, ROUNDS), *[answer(409, problem(409, "key_in_flight"))] * 3)
+        with pytest.raises(ConflictError):
+            run(flows.ask(call, ROUNDS), answer(409, problem(409, "conflict")))
     with pytest.raises(ConflictError):
-        run(flows.ask(calls.upload(form, key="k"), ROUNDS), *[answer(409, problem(409))] * 3)
-    with pytest.raises(ConflictError):
-        run(flows.ask(calls.retry("a", key="k"), ROUNDS), answer(409, problem(409)))
+        run(flows.ask(calls.cancel("a"), ROUNDS), answer(409, problem(409, "key_in_flight")))
+
+
+def test_what_copies_a_job_may_take_as_long_as_what_reads_one() -> None:
+    assert {call.patience for call in (calls.retry("a", key=None), calls.rerun("a", None, key=None))} == {900.0}
+
+
+def test_what_is_gone_after_a_lost_attempt_was_deleted_by_it() -> None:
+    gone = answer(404, problem(404, "not_found"))
+    for unheard in (Lost("reset"), answer(504)):
+        assert run(flows.ask(calls.delete("a"), ROUNDS), unheard, gone)[0] is None
+    for heard in ((), (answer(503, problem(503)),)):
+        with pytest.raises(NotFoundError):
+            run(flows.ask(calls.delete("a"), ROUNDS), *heard, gone)
+    with pytest.raises(NotFoundError):
+        run(flows.ask(calls.delete("a"), ROUNDS), Lost("reset"), answer(404, problem(404, "")))
+    with pytest.raises(NotFoundError):
+        run(flows.ask(calls.job("a"), ROUNDS), Lost("reset"), gone)
+
+
+@pytest.mark.parametrize("status", [301, 302, 304, 307, 308])
+def test_a_redirect_is_no_answer(status: int) -> None:
+    for call in (calls.delete("a"), calls.topics()):
+        with pytest.raises(BadAnswerError, match=r"https://elsewhere\.example"):
+            run(flows.ask(call, ROUNDS), answer(status, location="https://elsewhere.example/api"))
 
 
 @pytest.mark.parametrize(
@@ -176,16 +214,19 @@ class Broken(httpx2.SyncByteStream):
         raise httpx2.ReadError("reset")
 
 
+CSV = {"Content-Type": "text/csv; charset=utf-8"}
+
+
 def client_of(handler: Callable[[httpx2.Request], httpx2.Response], **more: Any) -> Client:
     quick = Retry(attempts=3, first=0.001)
     return Client("http://rubrika.test/", transport=httpx2.MockTransport(handler), **{"retry": quick, **more})
 
 
 def test_a_download_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    answers = [httpx2.Response(200, stream=Broken()), httpx2.Response(200, content=b"it all")]
+    answers = [httpx2.Response(200, stream=Broken(), headers=CSV), httpx2.Response(200, content=b"it all", headers=CSV)]
     with client_of(lambda _: answers.pop(0)) as client:
         assert client.download("a", tmp_path / "a.csv").read_bytes() == b"it all"
-        answers += [httpx2.Response(200, stream=Broken()) for _ in range(3)]
+        answers += [httpx2.Response(200, stream=Broken(), headers=CSV) for _ in range(3)]
         (tmp_path / "b.csv").write_bytes(b"of yesterday")
         with pytest.raises(NoAnswerError, match="reset"):
             client.download("a", tmp_path / "b.csv")

@@ -50,8 +50,8 @@ export function problemNotice(error, actions = [], more = []) {
   return notice("danger", title, [...lines.map(whoSays), ...(aside ? [folded(aside)] : []), ...more], actions);
 }
 
-/** Whether a request for a new job is still being carried out under its key: no such request meets another conflict. */
-export const isUnderWay = (error) => error.status === 409 && error.problem.code === "conflict";
+/** Whether an earlier request with the same key is still being carried out. */
+export const isUnderWay = (error) => error.status === 409 && error.problem.code === "key_in_flight";
 
 /** The words for that. */
 export const underWayNotice = (actions = []) => notice("info", t("error.under_way"), [t("error.under_way_words")], actions);

@@ -8,7 +8,7 @@ import { NetworkError } from "./errors.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { judgement } from "./judge.js";
 import { poll } from "./poll.js";
-import { rowProblem } from "./problems.js";
+import { isUnderWay, rowProblem, underWayNotice } from "./problems.js";
 import { bars, resultView, verdict } from "./topics.js";
 import { whyButton } from "./why.js";
 import { t } from "./words.js";
@@ -96,15 +96,19 @@ async function send() {
       showResource(resource);
     }
   } catch (error) {
-    if (!(error instanceof NetworkError)) {
+    if (!(error instanceof NetworkError || isUnderWay(error))) {
       key = { body: null, value: null };
     }
     if (attempt === mine) {
       endWaiting();
       showEmpty();
       say(status, "");
-      // Sent by itself when the server is back, unless somebody has gone on writing meanwhile.
-      again.show(error, () => JSON.stringify(readPost()) === body && send(), send);
+      if (isUnderWay(error)) {
+        noticePlace.replaceChildren(underWayNotice([button(t("retry"), send)]));
+      } else {
+        // Sent by itself when the server is back, unless somebody has gone on writing meanwhile.
+        again.show(error, () => JSON.stringify(readPost()) === body && send(), send);
+      }
     }
   } finally {
     endWaiting();
