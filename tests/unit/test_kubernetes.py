@@ -125,6 +125,12 @@ def test_the_settings_exist_and_can_be_used(workload: str, container: dict[str, 
         return
     assert container["envFrom"] == [{"configMapRef": {"name": "settings"}}]
     env = environment(container)
+    of_libraries = {name for name in env if name.endswith("_THREADS") and not name.startswith("RUBRIKA_")}
+    if of_libraries:
+        # As many threads as the other way to deploy gives.
+        assert {name: env.pop(name) for name in sorted(of_libraries)} == {
+            name: value for name, value in COMPOSE[workload]["environment"].items() if name in of_libraries
+        }
     assert set(env) <= set(SETTINGS_TABLE), "nobody reads what is not in the table"
     for name, value in env.items():
         if name.endswith("_FILE"):
