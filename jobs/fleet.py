@@ -1,6 +1,7 @@
 """The queries of the fleet: which models there are, which one is active, and which workers are alive."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from sqlalchemy import Connection, text
 
 from jobs.errors import NotFoundError
 from jobs.records import Model, Topic
+
+log = logging.getLogger(__name__)
 
 WORKER_ALIVE_SECONDS = 15
 
@@ -48,6 +51,14 @@ def register_model(
     Others load the active model from its folder, so only who activates it says where that is.
     """
     _lock_models(connection)
+    named = text("SELECT EXISTS (SELECT FROM models WHERE (name, version) = (:name, :version) AND sha256 <> :sha256)")
+    if connection.execute(named, {"name": name, "version": version, "sha256": sha256}).scalar_one():
+        log.warning(
+            "%s@%s was the name of another model before: give each a version of its own, so that people can tell "
+            "their results apart",
+            name,
+            version,
+        )
     if activate:
         others = text("UPDATE models SET active = false WHERE active AND sha256 <> :sha256")
         connection.execute(others, {"sha256": sha256})

@@ -318,5 +318,21 @@ def test_the_newest_registered_model_is_the_active_one(engine: Engine, model: in
     assert len(run(engine, fleet.models)) == 2
 
 
+def test_another_model_by_a_name_that_is_taken_is_told(
+    engine: Engine, model: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def register(sha256: str, version: str) -> None:
+        run(
+            engine,
+            lambda c: fleet.register_model(c, name="m", version=version, sha256=sha256, topics=TOPICS, card={}),
+        )
+
+    register("0" * 64, "1")
+    register("1" * 64, "2")
+    assert caplog.text == ""
+    register("2" * 64, "1")
+    assert "m@1 was the name of another model before" in caplog.text
+
+
 def test_a_lease_token_that_nobody_gave_finishes_nothing(engine: Engine, model: int) -> None:
     assert run(engine, lambda c: store.finish(c, uuid4(), model, [])) == []

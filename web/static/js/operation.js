@@ -56,7 +56,10 @@ function bodyView(name, content, shapes) {
     return part(name, el("p", {}, t("api.empty")));
   }
   const types = Object.keys(content);
-  const found = Object.values(content).map(({ schema }) => shapeView(schema, shapes)).find(Boolean);
+  // An answer that has one of several shapes shows each of them.
+  const found = Object.values(content)
+    .map(({ schema }) => (schema?.oneOf ?? [schema]).map((one) => shapeView(one, shapes)).filter(Boolean))
+    .find((views) => views.length > 0);
   return part(name, el("div", {}, el("p", {}, types.map((type, place) => [place > 0 && ", ", el("code", {}, type)])), found));
 }
 
