@@ -1,8 +1,10 @@
 """Small helpers that tests of every kind share."""
 
+import os
 import signal
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -29,12 +31,31 @@ def wait_until(
         pause.wait(every)
 
 
+def environment_outside() -> dict[str, str]:
+    """The environment without any setting: what the caller has set must not reach the processes of a test."""
+    ours = ("RUBRIKA_", "DATABASE_", "REDIS_", "OTEL_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 def free_port() -> int:
     """A TCP port of the loopback interface that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def memory_of(action: Callable[[], T]) -> tuple[T, int]:
+    """What an action returns, and the most bytes that Python's own objects of this process took meanwhile.
+
+    The peak of a process (`ru_maxrss`) would say what the largest test so far has taken; that of a child, what its
+    parent had when it was started.
+    """
+    tracemalloc.start()
+    try:
+        return action(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @contextmanager

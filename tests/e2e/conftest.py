@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from jobs.migrate import upgrade
 from jobs.settings import Settings
 from local.postgres import EmbeddedPostgres
 from local.valkey import EmbeddedValkey
 from tests.e2e.browser import CHROMIUM, Watch, open_browser
+from tests.e2e.chaos import Proxy
 from tests.e2e.service import Service
+
+expect.set_options(timeout=20_000)  # As long as everything else of a page is waited for.
 
 
 @pytest.fixture
@@ -35,6 +38,16 @@ def own_valkey(service: Service, open_folder: Path) -> Iterator[EmbeddedValkey]:
     yield server
     service.stop()
     server.stop()
+
+
+@pytest.fixture
+def proxy(service: Service, own_valkey: EmbeddedValkey) -> Iterator[Proxy]:
+    """A network between the service and its Redis, which can be lost."""
+    made = Proxy(Path(own_valkey.url.removeprefix("redis+socket://")))
+    service.settings = replace(service.settings, redis_url=f"redis://127.0.0.1:{made.port}/0")
+    yield made
+    service.stop()
+    made.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The service as real processes, which a test can stop, kill, freeze and start again."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.settings import PROJECT_ROOT, Settings
-from tests.support import wait_until
+from tests.support import environment_outside, wait_until
 
 V1 = "/api/v1"
 COMMANDS = {
@@ -61,7 +60,7 @@ class Service:
             process = subprocess.Popen(
                 [sys.executable, *COMMANDS[command]],
                 cwd=PROJECT_ROOT,
-                env={**os.environ, **self.environment(), **env},
+                env={**environment_outside(), **self.environment(), **env},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -1,7 +1,7 @@
 """Another model is activated while a worker is at work: nothing is lost, and what comes later is for the new one."""
 
 import json
-import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,19 +10,22 @@ import pytest
 
 from jobs.settings import PROJECT_ROOT
 from ml import artifact
+from ml.classifier import Classifier
+from ml.posts import Post
 from tests.e2e.rows import csv_of
 from tests.e2e.service import V1, Service
-from tests.support import wait_until
+from tests.support import environment_outside, wait_until
 from tests.tiny_model import make_tiny_model
 
 ROWS = 20_000
+AFTER = "Сборная выиграла матч"
 
 
 def rubrika(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
         cwd=PROJECT_ROOT,
-        env={**os.environ, **service.environment(), "RUBRIKA_MODEL": ""},
+        env={**environment_outside(), **service.environment(), "RUBRIKA_MODEL": ""},
         capture_output=True,
         text=True,
         timeout=120,
@@ -36,9 +39,21 @@ def models(tmp_path: Path) -> list[Path]:
     return [make_tiny_model(tmp_path / name, seed=seed) for seed, name in enumerate(("first", "second"))]
 
 
-def test_a_worker_changes_over_to_a_model_that_is_activated(service: Service, models: list[Path]) -> None:
+def probabilities(folder: Path, cache: Path) -> dict[str, float]:
+    """What a model says of the text that comes after the change, by topic."""
+    classifier = Classifier.load(folder, threads=1, cache_dir=cache)
+    said = classifier.predict([Post(AFTER)]).probabilities[0]
+    return {topic.id: float(one) for topic, one in zip(classifier.info.topics, said, strict=True)}
+
+
+def test_a_worker_changes_over_to_a_model_that_is_activated(
+    service: Service, models: list[Path], tmp_path: Path
+) -> None:
     first, second = (artifact.read(folder).info for folder in models)
+    before, after = (probabilities(folder, tmp_path) for folder in models)
+    assert max(abs(before[topic] - after[topic]) for topic in after) > 0.2, "their answers can be told apart"
     service.env |= {"RUBRIKA_MODEL": "", "RUBRIKA_CACHE_ROWS": "0", "RUBRIKA_THREADS": "1"}
+    service.env["RUBRIKA_LEASE_SECONDS"] = "60"
     for command in ("api", "sweeper"):
         service.start(command)
     wait_until(lambda: service.get("/healthz").status == 200, what="the API")
@@ -50,9 +65,13 @@ def test_a_worker_changes_over_to_a_model_that_is_activated(service: Service, mo
     address = f"{V1}/jobs/{job['id']}"
     wait_until(lambda: service.get(address).json["rows"]["succeeded"] > 0, what="the first rows")
 
+    # It stands still meanwhile, so that the file is not done however quick it is.
+    worker.send_signal(signal.SIGSTOP)
     activated = rubrika(service, "models", "activate", str(models[1]))
     assert activated.returncode == 0, activated.stderr
     assert f"{second.name}@{second.version}" in activated.stdout
+    assert service.get(address).json["status"] == "running"
+    worker.send_signal(signal.SIGCONT)
 
     def runs_second() -> bool:
         listed = json.loads(rubrika(service, "models", "list", "--json").stdout)
@@ -65,8 +84,9 @@ def test_a_worker_changes_over_to_a_model_that_is_activated(service: Service, mo
     rows = service.get(address).json["rows"]
     assert (rows["total"], rows["succeeded"], rows["failed"]) == (ROWS, ROWS, 0)
     assert worker.poll() is None
-    text = service.classify({"text": "после смены"}, wait=30)
+    text = service.classify({"text": AFTER}, wait=30)
     assert text.status == 200
+    assert {topic["topic"]: topic["probability"] for topic in text.json["topics"]} == pytest.approx(after, abs=0.03)
     assert service.get(f"{V1}/models").json["items"][0]["sha256"] == second.sha256
     assert {model["sha256"] for model in service.get(f"{V1}/models").json["items"]} == {first.sha256, second.sha256}
     shown = rubrika(service, "models", "show", second.name)

@@ -200,7 +200,9 @@ def test_why_there_is_no_explanation_is_said_in_words(service: Service, page: Pa
     worker.wait(20)
     wait_until(lambda: service.get("/readyz").status == 503, 30, what="the missing worker to be noticed")
     page.get_by_role("button", name="Повторить").click()
-    expect(page.locator(".why-place .notice-title")).to_have_text("Сейчас не работает ни один обработчик")
+    expect(page.locator(".why-place .notice-title")).to_have_text(
+        "Сейчас не работает ни один обработчик", timeout=60_000
+    )
     service.start("fake")
     expect(page.locator(".why-place .notice")).to_contain_text(
         "Модель не справилась с частями этого текста.", timeout=60_000

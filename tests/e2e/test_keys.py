@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from http.client import HTTPConnection
 from typing import Any
@@ -16,11 +16,14 @@ import pytest
 
 from jobs.settings import PROJECT_ROOT
 from local.valkey import EmbeddedValkey
+from tests.e2e.chaos import Proxy
 from tests.e2e.service import V1, Answer, Service
 from tests.support import free_port, wait_until
 
 SECRET = "0123456789abcdef" * 4
 KEYS = {"RUBRIKA_AUTH": "keys", "RUBRIKA_SECRET_KEY": SECRET}
+FAR_TOO_LONG = 20.0
+"""Seconds. Half a second of silence is enough to take Redis for away; a busy machine may make some more of it."""
 
 
 def rubrika(service: Service, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -144,31 +147,63 @@ def test_a_request_whose_end_can_be_seen_in_two_ways_is_refused_with_all_behind_
     assert answer.count(b"HTTP/1.1 ") == 1, answer
 
 
-def test_clients_that_never_finish_asking_are_hung_up_on(api: Service) -> None:
-    # As many as there are threads, each with a header that it goes on sending.
+SLOW = {
+    "headers": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+    "a body that is refused": f"POST {V1}/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
+    "a body that nobody reads": "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n",
+    "signing in": f"POST {V1}/session HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\nRubrika-Page: 1\r\n"
+    "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
+    "texts": f"POST {V1}/classifications HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer KEY\r\n"
+    "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n",
+    "texts in chunks": f"POST {V1}/classifications HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer KEY\r\n"
+    "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
+    "files": f"POST {V1}/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer KEY\r\n"
+    "Content-Type: text/csv\r\nContent-Length: 1000000\r\n\r\n",
+}
+"""Requests that go on for as long as somebody likes."""
+
+
+@pytest.mark.parametrize("what", SLOW)
+def test_clients_that_never_finish_asking_are_hung_up_on(api: Service, what: str) -> None:
+    head = SLOW[what].replace("KEY", new_key(api, "anna")).encode()
     stopping = threading.Event()
     with ExitStack() as stack:
+        # More than there are threads, each with something that it goes on sending.
         slow = [
             stack.enter_context(closing(socket.create_connection(("127.0.0.1", api.settings.port)))) for _ in range(6)
         ]
         for client in slow:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+            client.sendall(head)
 
         def trickle() -> None:
             while not stopping.wait(0.5):
                 for client in slow:
-                    try:
-                        client.sendall(b"x")
-                    except OSError:
-                        return
+                    with suppress(OSError):
+                        client.sendall(b"1")
 
         thread = threading.Thread(target=trickle)
         thread.start()
         try:
-            wait_until(lambda: api.call("GET", "/healthz", timeout=5).status == 200, 60, what="an answer beside them")
+            wait_until(lambda: api.call("GET", "/healthz", timeout=5).status == 200, 90, what="an answer beside them")
         finally:
             stopping.set()
             thread.join()
+
+
+def test_clients_that_do_not_hang_up_keep_nobody_out(api: Service) -> None:
+    with ExitStack() as stack:
+        for _ in range(60):
+            client = stack.enter_context(closing(socket.create_connection(("127.0.0.1", api.settings.port))))
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        # Two seconds for each of them, one after the other, would be two minutes.
+        wait_until(lambda: api.call("GET", "/healthz", timeout=70).status == 200, 60, what="an answer beside them")
+
+
+def test_who_sends_texts_too_slowly_is_told_so(api: Service) -> None:
+    head = SLOW["texts"].replace("KEY", new_key(api, "anna"))
+    with closing(socket.create_connection(("127.0.0.1", api.settings.port), timeout=90)) as client:
+        client.sendall(f'{head}{{"text": '.encode())
+        assert client.recv(65536).split(b" ", 2)[1] == b"408"
 
 
 def test_a_body_that_never_comes_holds_no_place_of_others_for_ever(api: Service) -> None:
@@ -209,7 +244,10 @@ def test_proxies_of_this_machine_are_not_believed_by_themselves(api: Service) ->
     assert answer.status == 200
 
 
-def test_requests_are_served_while_redis_is_stopped_and_started(service: Service, own_valkey: EmbeddedValkey) -> None:
+@pytest.mark.parametrize("trouble", ["stopped", "silent"])
+def test_requests_are_served_while_redis_is_away_and_back(
+    service: Service, own_valkey: EmbeddedValkey, proxy: Proxy, trouble: str
+) -> None:
     service.env.update(KEYS, RUBRIKA_MAX_REQUESTS_PER_MINUTE="1000000")
     service.start("api")
     wait_until(lambda: service.get("/healthz").status == 200, 60, what="the API to answer")
@@ -230,7 +268,8 @@ def test_requests_are_served_while_redis_is_stopped_and_started(service: Service
     for thread in threads:
         thread.start()
     try:
-        for change in (lambda: None, own_valkey.stop, own_valkey.start):
+        away, back = {"stopped": (own_valkey.stop, own_valkey.start), "silent": (proxy.lose, proxy.heal)}[trouble]
+        for change in (lambda: None, away, back):
             change()
             before = list(answers)
             wait_until(
@@ -243,6 +282,7 @@ def test_requests_are_served_while_redis_is_stopped_and_started(service: Service
         for thread in threads:
             thread.join()
     assert wrong == []
+    assert max(longest) < FAR_TOO_LONG
 
 
 def test_one_machine_makes_its_secret_and_keeps_it(service: Service, tmp_path: Any) -> None:

@@ -125,6 +125,8 @@ def test_a_worker_that_is_asked_to_stop_leaves_nothing_half_done(service: Servic
 
 def test_a_message_given_five_times_is_one_inference(service: Service) -> None:
     texts, data = posts(500)
+    # No lease shall end while a worker waits for a core: its chunk would rightly be given to another.
+    service.env["RUBRIKA_LEASE_SECONDS"] = "30"
     service.start_all(FAKE_SECONDS="0.001")
     service.start("fake", FAKE_SECONDS="0.001")
     app = celery_app(service.settings)

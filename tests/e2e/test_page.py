@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.browser import Watch, choose, csv, send_file
 from tests.e2e.service import V1, Service
@@ -165,9 +165,9 @@ def test_without_a_worker_the_page_says_so_and_goes_on_by_itself(service: Servic
     page.goto("/")
     page.get_by_label("Текст поста").fill(SPORT)
     page.get_by_role("button", name="Определить темы").click()
-    expect(page.locator(".notice-title")).to_have_text("Сейчас не работает ни один обработчик")
+    expect(page.locator(".notice-title")).to_have_text("Сейчас не работает ни один обработчик", timeout=60_000)
     service.start("fake")
-    expect(page.locator(".verdict")).to_have_text("Тема: Спорт")
+    expect(page.locator(".verdict")).to_have_text("Тема: Спорт", timeout=60_000)
     expect(page.locator(".notice")).to_have_count(0)
     watch.assert_clean(503)
 
@@ -262,3 +262,39 @@ def test_the_watch_notices_what_a_page_must_not_do(service: Service, page: Page,
     assert all("Content Security Policy" in text for text in watch.complaints)
     with pytest.raises(AssertionError):
         watch.assert_clean()
+
+
+NUMBERS = """async () => {
+    const module = document.querySelector("script[type=module]").src;
+    const { percentPair, progressPercent } = await import(module.replace(/[^/]+$/, "format.js"));
+    const pairs = [[0.4997, 0.5], [0.50004, 0.5], [0.0003, 0.0004], [0.9, 0.5], [0.5, 0.5]];
+    const progress = [[29, 100], [57, 100], [99999, 100000], [100000, 100000], [0, 0]];
+    return [pairs.map((pair) => percentPair(...pair)), progress.map((rows) => progressPercent(...rows))];
+}"""
+
+
+def test_numbers_are_not_rounded_to_what_is_not_so(service: Service, page: Page, watch: Watch) -> None:
+    service.start_all()
+    text = service.classify({"text": SPORT}, wait=20).json
+
+    def nearly(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["topics"][0] |= {"topic": "sport", "probability": 0.4997, "threshold": 0.5, "assigned": False}
+        route.fulfill(response=answer, json=body)
+
+    page.route(f"**{V1}/classifications/{text['id']}", nearly)
+    page.goto(f"/texts/{text['id']}")
+    expect(page.locator(".bar[data-topic=sport] .bar-share")).to_have_text("49,97\xa0%")
+    expect(page.locator(".bar[data-topic=sport] .bar-note")).to_have_text("порог 50,00\xa0%")
+
+    pairs, progress = page.evaluate(NUMBERS)
+    assert [[text.removesuffix("\xa0%") for text in pair] for pair in pairs] == [
+        ["49,97", "50,00"],
+        ["50,004", "50,000"],
+        ["0,03", "0,04"],
+        ["90,0", "50,0"],
+        ["50,0", "50,0"],
+    ]
+    assert [text.removesuffix("\xa0%") for text in progress] == ["29", "57", "99", "100", "0"]
+    watch.assert_clean()

@@ -221,7 +221,7 @@ def test_a_file_that_met_no_server_is_sent_by_itself_when_there_is_one(
     expect(page.locator(".notice-title")).to_have_text("Сервер не отвечает")
     expect(page.get_by_label("Название")).to_have_value("Терпение")
     service.start("api")
-    page.wait_for_url("**/jobs/*")
+    page.wait_for_url("**/jobs/*", timeout=60_000)
     expect(page.locator("h1")).to_have_text("Терпение")
     assert len(service.get(f"{V1}/jobs").json["items"]) == 1
     watch.complaints = [text for text in watch.complaints if "ERR_" not in text]

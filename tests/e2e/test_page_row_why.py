@@ -123,7 +123,7 @@ def test_why_a_row_has_no_explanation_is_said_in_words(service: Service, page: P
     open_row(page, 2).click()
     waiting = row(page, 2).locator(".why-place")
     expect(waiting).to_contain_text("Выясняем, какие слова повлияли…")
-    expect(waiting.locator(".notice-title")).to_have_text("Сейчас не работает ни один обработчик")
+    expect(waiting.locator(".notice-title")).to_have_text("Сейчас не работает ни один обработчик", timeout=60_000)
     assert barriers(page) == []
     service.start("fake")
     row(page, 2).locator(".why.explained").wait_for(timeout=60_000)

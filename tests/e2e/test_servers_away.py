@@ -1,12 +1,8 @@
 """Redis and Postgres that are away, empty, silent or restarted: time is all that it costs."""
 
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
 
 import psycopg2
-import pytest
 
 from local.postgres import EmbeddedPostgres
 from local.valkey import EmbeddedValkey
@@ -55,16 +51,6 @@ def test_workers_hear_again_when_redis_was_restarted_in_a_row(service: Service, 
         own_valkey.start()
     assert service.classify({"text": "слышно"}, wait=60).status == 200
     assert worker.poll() is None
-
-
-@pytest.fixture
-def proxy(service: Service, own_valkey: EmbeddedValkey) -> Iterator[Proxy]:
-    """A network between the service and its Redis, which can be lost."""
-    made = Proxy(Path(own_valkey.url.removeprefix("redis+socket://")))
-    service.settings = replace(service.settings, redis_url=f"redis://127.0.0.1:{made.port}/0")
-    yield made
-    service.stop()
-    made.close()
 
 
 def test_connections_to_redis_that_are_half_open_are_given_up_and_made_anew(service: Service, proxy: Proxy) -> None:

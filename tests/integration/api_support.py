@@ -30,7 +30,7 @@ def judge(doc_text: str) -> list[float]:
 
 
 class Worker:
-    """Computes what waits for its model, by `judge` unless told otherwise."""
+    """Computes what waits for its model, by `judge` unless told otherwise; on `trial` only what names it."""
 
     def __init__(
         self,
@@ -40,18 +40,26 @@ class Worker:
         name: str = "tiny",
         topics: Sequence[Topic] = TOPICS,
         judge: Callable[[str], list[float]] = judge,
+        trial: bool = False,
     ) -> None:
         self._judge = judge
+        self._trial = trial
         self._engine = make_engine(settings.database_url, pool_size=2, application="tests worker")
         self._context = context
         self._stopping = threading.Event()
         self.model = run(
             self._engine,
             lambda c: fleet.register_model(
-                c, name=name, version="1.0.0", sha256=f"{name:0<64}", topics=topics, card={"base": "none"}
+                c,
+                name=name,
+                version="1.0.0",
+                sha256=f"{name:0<64}",
+                topics=topics,
+                card={"base": "none"},
+                activate=not trial,
             ),
         )
-        run(self._engine, lambda c: fleet.worker_seen(c, name, self.model, "cpu"))
+        run(self._engine, lambda c: fleet.worker_seen(c, name, self.model, "cpu", trial=trial))
 
     def work(self) -> int:
         """Do everything that waits; the number of texts."""
@@ -61,8 +69,14 @@ class Worker:
                 done += count
         return done
 
-    def _one(self, connection: Connection, lane: Lane) -> int | None:
-        claimed = store.claim(connection, lane=lane, limit=8, lease_seconds=30, model_id=self.model)
+    def work_chunk(self) -> int | None:
+        """Do one chunk of a file; the number of texts, or None when nothing waits."""
+        return run(self._engine, lambda c: self._one(c, Lane.BULK, limit=1))
+
+    def _one(self, connection: Connection, lane: Lane, limit: int = 8) -> int | None:
+        claimed = store.claim(
+            connection, lane=lane, limit=limit, lease_seconds=30, model_id=self.model, named_only=self._trial
+        )
         if claimed is None:
             return None
         store.begin(connection, claimed.lease)

@@ -1,6 +1,5 @@
 """A backup holds everything, and a database that was restored from it serves and goes on."""
 
-import os
 import stat
 import subprocess
 import sys
@@ -18,23 +17,35 @@ from sqlalchemy import Engine, text
 
 from api.app import create_app
 from cli.main import main
-from jobs import keys, sweeping
+from jobs import answers, explaining, keys, sweeping
+from jobs.answers import Answer
 from jobs.database import make_engine, run
 from jobs.errors import RubrikaError
 from jobs.migrate import differences, upgrade
+from jobs.records import Piece
 from jobs.settings import PROJECT_ROOT, Settings
 from local.backup import backup, restore
 from local.postgres import EmbeddedPostgres
 from tests.integration.api_support import CSV, V1, Worker, upload
 from tests.integration.keys_support import new_key
 from tests.integration.store_support import take
+from tests.support import environment_outside
 
 
 @pytest.fixture
 def dump(client: FlaskClient, worker: Worker, settings: Settings, engine: Engine, tmp_path: Path) -> Path:
-    """A backup of a service with one file computed and another in the hands of a worker."""
-    upload(client, CSV, "first.csv")
+    """A backup of a service with one file computed and another in the hands of a worker, with a text and why it is what
+    it is, with what people said of a row and of the text, and with an answer in the cache."""
+    first = upload(client, CSV, "first.csv").get_json()
+    posted = client.post(f"{V1}/classifications", json={"text": "Сегодня матч", "explain": True}).get_json()
     worker.work()
+    explained = run(engine, lambda c: explaining.claim(c, model_id=worker.model, lease_seconds=30))
+    assert explained is not None
+    weights = [[0.5], [0.25], [-0.125]]
+    assert run(engine, lambda c: explaining.finish(c, explained, [Piece("doc_text", 8, 12)], weights))
+    for judged in (f"{first['links']['self']}/rows/2", f"{V1}/classifications/{posted['id']}"):
+        assert client.post(f"{judged}/feedback", json={"topics": ["ads"]}).status_code == 200
+    run(engine, lambda c: answers.remember(c, worker.model, {bytes(answers.DIGEST_BYTES): Answer([0.5] * 3, False)}))
     upload(client, CSV, "second.csv")
     assert run(engine, lambda c: take(c, seconds=0)) is not None
     file = tmp_path / "rubrika.dump"
@@ -51,9 +62,20 @@ def contents(client: FlaskClient) -> list[Any]:
     jobs = client.get(f"{V1}/jobs").get_json()["items"]
     volatile = ("queue_position", "rows_per_second", "eta_seconds")
     return [
-        ({name: value for name, value in job.items() if name not in volatile}, client.get(job["links"]["csv"]).text)
+        (
+            {name: value for name, value in job.items() if name not in volatile},
+            [client.get(job["links"]["csv"]).text, client.get(job["links"]["results"]).get_json()],
+        )
         for job in jobs
     ]
+
+
+def texts(client: FlaskClient) -> Any:
+    return client.get(f"{V1}/classifications").get_json()["items"]
+
+
+def count(engine: Engine, table: str) -> int:
+    return int(run(engine, lambda c: c.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()))
 
 
 @pytest.fixture
@@ -69,6 +91,12 @@ def test_what_was_restored_serves_and_goes_on(client: FlaskClient, restored: Any
     again = restored.test_client()
     assert contents(again) == contents(client)
     assert len(contents(again)) == 2
+    _, (_, rows) = contents(again)[1]
+    assert [row["feedback"] for row in rows["items"]] == [None, ["ads"], None]
+    assert texts(again) == texts(client)
+    [posted] = texts(again)
+    assert posted["feedback"] == ["ads"]
+    assert posted["explanation"]["sport"] == [{"field": "doc_text", "start": 8, "end": 12, "weight": 0.5}]
     worker = Worker(elsewhere, restored.extensions["rubrika"])
     # What a worker had in hand comes back by itself, and new work is taken.
     swept = run(restored.extensions["rubrika"].engine, sweeping.sweep)
@@ -81,10 +109,10 @@ def test_what_was_restored_serves_and_goes_on(client: FlaskClient, restored: Any
     assert run(restored.extensions["rubrika"].engine, differences) == []
 
 
-def test_a_backup_is_for_its_owner_alone_and_has_no_cache(dump: Path, restored: Any) -> None:
+def test_a_backup_is_for_its_owner_alone_and_has_no_cache(dump: Path, engine: Engine, restored: Any) -> None:
     assert stat.S_IMODE(dump.stat().st_mode) == 0o600
-    engine = restored.extensions["rubrika"].engine
-    assert run(engine, lambda c: c.execute(text("SELECT count(*) FROM answers")).scalar_one()) == 0
+    assert count(engine, "answers") == 1
+    assert count(restored.extensions["rubrika"].engine, "answers") == 0
 
 
 def test_a_backup_brings_back_no_session_and_says_that_it_brings_back_keys(
@@ -151,11 +179,10 @@ def test_a_failed_backup_leaves_the_last_one(dump: Path, settings: Settings) -> 
 
 
 def rubrika(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
         cwd=PROJECT_ROOT,
-        env={**env, "RUBRIKA_DATA_DIR": str(folder)},
+        env={**environment_outside(), "RUBRIKA_DATA_DIR": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -177,6 +204,6 @@ def test_the_embedded_database_by_the_command_line(dump: Path, open_folder: Path
     server.start()
     with closing(psycopg2.connect(server.dsn_of("rubrika"))) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM jobs")
-        assert cursor.fetchone() == (2,)
+        assert cursor.fetchone() == (3,)
     server.stop()
     assert "is not empty" in rubrika(folder, "restore", str(second)).stderr

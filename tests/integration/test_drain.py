@@ -1,8 +1,10 @@
 """A drain over a real database: what it computes, in which order, and what it leaves when it is stopped."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -19,6 +21,7 @@ from ml.classifier import Predictions
 from ml.posts import Post
 from tests.fake_classifier import FakeClassifier, FakePrepared, expected
 from tests.support import wait_until
+from worker import drain as drain_module
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.memo import Memo, key_of
@@ -292,16 +295,22 @@ def test_texts_that_take_longer_to_read_than_a_lease_are_still_ours(
 ) -> None:
     job = add(engine, ["пост"])
     read_texts = store.read_texts
+    passed = 0.0
 
     def slowly(connection: Connection, claimed: Claim) -> list[ClaimedText]:
-        connection.execute(text("SELECT pg_sleep(2.1)"))
+        """As if half a minute and a bit had passed."""
+        nonlocal passed
+        passed += 31
+        connection.execute(text("UPDATE chunks SET lease_until = lease_until - interval '31 s'"))
         return read_texts(connection, claimed)
 
     monkeypatch.setattr(store, "read_texts", slowly)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed, time_ns=time.time_ns)
+    monkeypatch.setattr(drain_module, "time", clock)
     classifier.on_prepare = lambda: swept.append(run(engine, sweeping.sweep))
     swept: list[Sweep | None] = []
     with closing(Bell(settings)) as bell:
-        drain = Drain(replace(settings, lease_seconds=2), engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
+        drain = Drain(replace(settings, lease_seconds=30), engine, bell, classifier, heart.model_id, heart)  # type: ignore[arg-type]
         drain.run()
         drain.close()
     assert [one.requeued for one in swept if one] == [0]

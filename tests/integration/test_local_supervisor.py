@@ -122,6 +122,21 @@ def test_a_second_interrupt_kills_at_once(supervisor: Supervisor, tmp_path: Path
     assert monotonic() - begun < 10
 
 
+def test_what_a_child_prints_is_news_once(supervisor: Supervisor, tmp_path: Path) -> None:
+    start_and_wait(supervisor, tmp_path, "child")
+    supervisor.wait(lambda: supervisor.has_news("child"), 10, "its line")
+    assert not supervisor.has_news("child")
+
+
+def test_a_child_that_has_died_tells_no_news(supervisor: Supervisor, tmp_path: Path) -> None:
+    """Else one that dies late, and each time anew, would be waited for as long as one that is at work."""
+    first = start_and_wait(supervisor, tmp_path, "child")
+    os.kill(first, signal.SIGKILL)
+    log = tmp_path / "logs" / "child.log"
+    supervisor.wait(lambda: log.read_text().count("child | child is ready") == 2, 10, "the line of the second")
+    assert not supervisor.has_news("child")
+
+
 def test_a_task_that_fails_is_told_in_its_own_words(supervisor: Supervisor) -> None:
     supervisor.run_once(script("good", "print('done')"), 20)
     with pytest.raises(StartError, match=r"^bad failed: The disk is on fire; its log is .*bad\.log\.$"):

@@ -18,7 +18,7 @@ from local.postgres import EmbeddedPostgres
 from local.processes import command_line
 from local.valkey import EmbeddedValkey
 from tests.integration.local_dummies import process_id
-from tests.support import free_port, wait_until
+from tests.support import environment_outside, free_port, wait_until
 
 READY_SECONDS = 60
 
@@ -33,9 +33,8 @@ class Up:
         model = folder / "model"
         model.mkdir(exist_ok=True)
         (model / "rubrika.json").write_text("{}")
-        outside = {name: value for name, value in os.environ.items() if not name.startswith(("RUBRIKA_", "DATABASE_"))}
         self.env = {
-            **outside,
+            **environment_outside(),
             "RUBRIKA_DATA_DIR": str(self.data_dir),
             "RUBRIKA_MODEL": str(model),
             "RUBRIKA_PORT": str(self.port),
@@ -214,6 +213,13 @@ def test_a_missing_model_is_one_sentence(open_folder: Path) -> None:
     missing = open_folder / "elsewhere"
     with started(open_folder, RUBRIKA_MODEL=str(missing)) as up:
         assert up.refused().startswith(f"rubrika: There is no model in {missing} (it has no rubrika.json)")
+
+
+def test_a_service_of_workers_on_trial_alone_is_one_sentence(open_folder: Path) -> None:
+    with started(open_folder, RUBRIKA_TRIAL="1") as up:
+        said = up.refused()
+        assert said.startswith("rubrika: With RUBRIKA_TRIAL=1 nobody would compute new texts")
+        assert not up.data_dir.exists()
 
 
 def test_a_disk_without_room_is_one_sentence(open_folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cli.model_commands import train
+from jobs.settings import PROJECT_ROOT
 from ml import artifact, fitting, network
 from ml.encoding import TextEncoder
 from ml.errors import DataError
@@ -171,7 +172,7 @@ def test_options_come_from_a_file_and_the_command_line_counts_for_more(posts: Pa
     assert "'many' is not a valid integer" in run(train, posts, "--config", config, "-o", tmp_path / "x", code=2)
 
 
-@pytest.mark.parametrize("file", sorted(Path("configs").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted((PROJECT_ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_configurations_that_come_along_can_be_read(posts: Path, base: Path, tmp_path: Path, file: Path) -> None:
     quick = ["--base", base, "--epochs", 1, "--max-tokens", 16, "--teacher", "tfidf"]
     run(train, posts, "--config", file, "-o", tmp_path / "out", *quick)

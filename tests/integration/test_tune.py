@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from cli.model_commands import train
+from jobs.settings import PROJECT_ROOT
 from ml import artifact
 from tests.integration.test_crossval import base, posts, run
 from tests.support import wait_until
@@ -145,7 +146,7 @@ def test_mistakes_are_answered_in_a_sentence(posts: Path, tmp_path: Path, conten
 
 
 def test_the_search_that_comes_along_can_be_read(posts: Path, base: Path, tmp_path: Path) -> None:
-    file = Path("configs/tune/rubrika-small.yaml")
+    file = PROJECT_ROOT / "configs/tune/rubrika-small.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     content["ranges"]["epochs"] = [1]
     content["max-tokens"] = 16

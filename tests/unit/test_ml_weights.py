@@ -1,5 +1,6 @@
 """The weights file: what is rounded, how far, and what is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,39 @@ def test_matrices_of_the_encoder_have_8_bits_and_the_rest_is_as_it_was(tmp_path:
         assert (found[name] == (weights.rounded(array) if name in small else array)).all()
 
 
-def test_a_folder_from_before_8_bits_is_read_as_it_is(tmp_path: Path) -> None:
+def as_written_by(format_: int, folder: Path) -> None:
+    """Make of the tiny model what a folder of this format was: the parts that came with a later one are not there."""
+    settings = json.loads((folder / artifact.SETTINGS).read_text(encoding="utf-8"))
+    assert settings["format"] == artifact.FORMAT
+    settings["format"] = format_
+    # Format 4 brought layers that read merged tokens.
+    del settings["merge_after"]
+    if format_ < 3:
+        for topic in settings["topics"]:
+            del topic["calibration"]["rivalry"]
+    if format_ < 2:
+        whole = weights.read(folder / artifact.WEIGHTS)
+        save_file({name: array.astype(np.float16) for name, array in whole.items()}, folder / artifact.WEIGHTS)
+    artifact.write_json(folder / artifact.SETTINGS, settings)
+    artifact.write_manifest(folder)
+
+
+@pytest.mark.parametrize("format_", [1, 2, 3])
+def test_a_folder_of_each_format_before_is_read_as_it_is(tmp_path: Path, format_: int) -> None:
     now, before = make_tiny_model(tmp_path / "now"), make_tiny_model(tmp_path / "before")
-    old = {name: array.astype(np.float16) for name, array in weights.read(now / artifact.WEIGHTS).items()}
-    save_file(old, before / artifact.WEIGHTS)
-    settings = (before / artifact.SETTINGS).read_text(encoding="utf-8")
-    (before / artifact.SETTINGS).write_text(settings.replace('"format": 2', '"format": 1'), encoding="utf-8")
-    artifact.write_manifest(before)
-    folder = artifact.read(before)
-    assert {name: array.dtype for name, array in weights.read(folder.weights).items()} == dict.fromkeys(
-        old, np.dtype(np.float16)
+    as_written_by(format_, before)
+    written = json.loads((before / artifact.SETTINGS).read_text(encoding="utf-8"))
+    assert written["format"] == format_
+    assert "merge_after" not in written
+    assert ["rivalry" in topic["calibration"] for topic in written["topics"]] == [format_ == 3] * 6
+    assert (np.dtype(np.int8) in {array.dtype for array in load_file(before / artifact.WEIGHTS).values()}) == (
+        format_ > 1
     )
-    # The graph has its weights in float16, so that it is the same for both.
+    folder = artifact.read(before)
+    assert folder.merge_after == ()
+    assert folder.calibration.rivalry.tolist() == [0.0] * 6
+    assert {array.dtype for array in weights.read(folder.weights).values()} == {np.dtype(np.float16)}
+    # The graph has its weights in float16, so that it is the same for all.
     assert graph.build(folder).SerializeToString() == graph.build(artifact.read(now)).SerializeToString()
 
 

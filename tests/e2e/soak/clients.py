@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit
 
 from arro3.core import Array, DataType, RecordBatch
@@ -158,6 +159,7 @@ class Person:
             return  # No worker is alive at this moment.
         compared = self._client.compare(job.id, again.id)
         assert compared.rows.compared == len(texts), compared.rows
+        self._ledger.check_again(self._rows_of(job), self._rows_of(again))
         self._delete(again)
         self._finish(job, texts)
 
@@ -212,8 +214,7 @@ class Person:
     def _finish(self, job: Job, texts: Sequence[str]) -> None:
         job = self._wait(job)
         assert job.status in {"succeeded", "cancelled"}, job
-        rows = self._client.download(job.id, self._folder / "results.ndjson").read_text().splitlines()
-        self._ledger.check_rows(texts, [json.loads(line) for line in rows], whole=job.status == "succeeded")
+        self._ledger.check_rows(texts, self._rows_of(job), whole=job.status == "succeeded")
         form = self._dice.choice(("csv", "json", "xlsx", "parquet"))
         assert self._client.download(job.id, self._folder / f"results.{form}").stat().st_size
         computed = self._client.summary(job.id).computed
@@ -221,6 +222,10 @@ class Person:
         assert [row.row for row in self._client.results(job.id)] == list(range(1, len(texts) + 1))
         if self._dice.random() < 0.7:
             self._delete(job)
+
+    def _rows_of(self, job: Job) -> list[dict[str, Any]]:
+        lines = self._client.download(job.id, self._folder / "results.ndjson").read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def _delete(self, job: Job) -> None:
         with suppress(NotFoundError):  # The answer to the first attempt was lost.

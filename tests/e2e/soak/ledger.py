@@ -13,6 +13,9 @@ from tests.fake_classifier import expected
 SAME_TEXT = 0.03
 """Eight-bit arithmetic rounds a text a little otherwise in other company."""
 
+MOST_KNOWN = 20_000
+"""So many different texts are remembered with their probability: those that come first, the common ones among them."""
+
 
 class Ledger:
     """Shared by all clients.
@@ -64,7 +67,9 @@ class Ledger:
                 self.complain(f"{text!r} has the result of another: {probability}")
         else:
             with self._lock:
-                first = self._known.setdefault(text, probability) if len(self._known) < 20_000 else probability
+                first = self._known.get(text, probability)
+                if len(self._known) < MOST_KNOWN:
+                    self._known[text] = first
             if abs(first - probability) > SAME_TEXT:
                 self.complain(f"{text!r} has {probability} and had {first}")
 
@@ -76,6 +81,14 @@ class Ledger:
         for row in rows:
             if whole or row["sport"] is not None:
                 self.check_text(row["text"], row["sport"], row["error"])
+
+    def check_again(self, rows: Sequence[Mapping[str, Any]], again: Sequence[Mapping[str, Any]]) -> None:
+        """The rows of a file that was computed, and those of the same file computed once more."""
+        self.check_rows([row["text"] for row in rows], again, whole=True)
+        for one, other in zip(rows, again, strict=False):
+            before, now = one["sport"], other["sport"]
+            if before is not None and now is not None and abs(now - before) > SAME_TEXT:
+                self.complain(f"{one['text']!r} has {now} when it is computed again and had {before}")
 
 
 class Recording(httpx2.HTTPTransport):
