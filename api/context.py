@@ -8,6 +8,7 @@ from flask import current_app
 from sqlalchemy import Engine
 
 from api.cookies import SessionCookie, secret_of
+from api.deadlines import Deadlines
 from api.metrics import Metrics
 from api.places import Places
 from api.streams import Streams
@@ -72,6 +73,7 @@ class Context:
     models: Models = field(init=False)
     streams: Streams = field(init=False)
     places: Places = field(init=False)
+    deadlines: Deadlines = field(init=False, default_factory=Deadlines)
     cookie: SessionCookie | None = field(init=False)
     """How browsers are known again; none while keys are off."""
     limiter: Limiter = field(init=False)

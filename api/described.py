@@ -61,6 +61,8 @@ ON_ERROR = _parameter(
 
 PARAMETERS: dict[tuple[str, str], list[dict[str, Any]]] = {
     (f"{V1}/classifications", "post"): [KEY, PREFER],
+    (f"{V1}/classifications/{{id}}/explanation", "post"): [PREFER],
+    (f"{V1}/jobs/{{id}}/rows/{{row}}/explanation", "post"): [PREFER],
     (f"{V1}/jobs", "post"): [KEY, *UPLOAD_OPTIONS, ON_ERROR],
     (f"{V1}/jobs/preview", "post"): [*UPLOAD_OPTIONS, ON_ERROR],
     (f"{V1}/jobs/{{id}}/retry", "post"): [KEY],

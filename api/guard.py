@@ -3,9 +3,8 @@
 Closed unless it is said otherwise: an address that is not named here needs a key.
 """
 
-import contextlib
 import logging
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote, urlsplit
 
 from flask import Flask, Request, g, redirect, request, url_for
@@ -45,8 +44,8 @@ OWN_PAGE = "Rubrika-Page"
 another site: its browser would ask first whether it may, which is never answered."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-REFUSED_SECONDS = 3
-"""What somebody goes on sending who is refused is read for so long. It is a stranger's, who shall not keep a thread."""
+STRANGER_BYTES = 1 << 14
+"""The longest body that is read of who has no key: a key, as it is sent to sign in, is much shorter."""
 
 REFUSALS_PER_MINUTE = 60
 """So often an address may come without a key that is known; then it is told to wait."""
@@ -69,8 +68,7 @@ def install(app: Flask) -> None:
             return _let_in(ctx, ctx.cookie)
         except ProblemError:
             # So that a client which is still sending hears why it is refused, rather than that its pipe is broken.
-            with contextlib.suppress(ProblemError):
-                Body(request, ctx.settings.max_body_bytes, REFUSED_SECONDS)
+            Body(request, ctx.settings.max_body_bytes).refuse()
             raise
 
 
@@ -80,6 +78,7 @@ def _let_in(ctx: Context, cookie: SessionCookie) -> BaseResponse | None:
         if request.method not in SAFE_METHODS:
             # Else a page of another site could sign its visitors in as somebody else, who then reads what they send.
             require_own_page()
+            request.max_content_length = STRANGER_BYTES
         return None
     try:
         found = _caller(ctx, cookie)
@@ -242,7 +241,10 @@ def _network(request: Request) -> str:
         address = ip_address(request.remote_addr or "")
     except ValueError:
         return "unknown"
-    return str(address) if address.version == 4 else address.exploded[:19]
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        # As a socket of both kinds names who comes by IPv4: all of them have one network then.
+        address = address.ipv4_mapped
+    return address.exploded[:19] if isinstance(address, IPv6Address) else str(address)
 
 
 def _is_loopback(address: str) -> bool:

@@ -1,5 +1,7 @@
 """The headers of every answer: what a browser may do with it, who may keep it, and how often one may ask."""
 
+from math import ceil
+
 from flask import Flask, Response, g, request
 
 from jobs.limiting import WINDOW_SECONDS, Taken
@@ -44,5 +46,6 @@ def install(app: Flask) -> None:
         taken: Taken | None = g.get("taken")
         if taken is not None:
             headers["RateLimit-Policy"] = f'"minute";q={taken.most};w={WINDOW_SECONDS}'
-            headers["RateLimit"] = f'"minute";r={taken.left};t={round(taken.full_after)}'
+            # Rounded up: after 0 seconds not all of it would be there. What a difference of floats adds is no second.
+            headers["RateLimit"] = f'"minute";r={taken.left};t={ceil(taken.full_after - 1e-6)}'
         return response

@@ -1,4 +1,5 @@
-"""Requests that hold a thread for long: waits, streams, uploads, downloads. They take a place, or do without."""
+"""Requests that hold a thread for long: waits, streams, uploads, downloads, and those for which Postgres goes through a
+whole file. They take a place, or do without."""
 
 from functools import partial
 
@@ -35,6 +36,6 @@ def hold() -> None:
         raise ProblemError(
             429,
             "too_many_held",
-            f"This key has {context().places.most} uploads, downloads, streams and waits here; let one end first.",
+            f"This key has {context().places.most} requests here that take long; let one end first.",
             headers={"Retry-After": "5"},
         )

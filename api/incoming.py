@@ -6,6 +6,7 @@ from time import monotonic
 
 from flask import Request, Response, after_this_request
 
+from api.context import context
 from api.files import ByteStream
 from api.problems import ProblemError
 
@@ -13,6 +14,11 @@ SILENT_SECONDS = 60
 """A client that sends nothing for so long is given up: it holds a thread, and a transaction of Postgres."""
 
 DISCARD_SECONDS = 60
+"""For so long what somebody goes on sending is read who has his answer already."""
+
+REFUSED_SECONDS = 3
+"""The same of somebody for whom nothing is done: often a stranger, who shall not keep a thread."""
+
 BLOCK_BYTES = 1 << 18
 
 
@@ -30,16 +36,17 @@ class Body:
     """Reads the body of a request once.
 
     When the answer has been sent, what the client still has to send is read and thrown away, up to `max_bytes` and
-    `discard_seconds`: a connection that is closed on bytes that nobody read is reset, and most clients would see that
-    instead of the answer. Raises `ProblemError`: 413 for a body over `max_bytes`, at once where its length is stated,
-    400 for one that ends too early, and 408 for a silent client.
+    `DISCARD_SECONDS`: a connection that is closed on bytes that nobody read is reset, and most clients would see that
+    instead of the answer. Raises `ProblemError`: 413 for a body over `max_bytes`, 400 for one that ends too early, and
+    408 for a silent client.
     """
 
-    def __init__(self, request: Request, max_bytes: int, discard_seconds: float = DISCARD_SECONDS) -> None:
+    def __init__(self, request: Request, max_bytes: int) -> None:
         self._stream: ByteStream = request.environ["wsgi.input"]
         self._socket: socket.socket | None = request.environ.get("gunicorn.socket")
         self._max_bytes = max_bytes
-        self._discard_seconds = discard_seconds
+        self._discard_seconds = DISCARD_SECONDS
+        self._deadlines = context().deadlines
         self._length = request.content_length
         self._read = 0
         self._is_broken = False
@@ -48,7 +55,14 @@ class Body:
         if self._socket is not None:
             self._socket.settimeout(SILENT_SECONDS)
         after_this_request(self._discard_after)
-        if self._length is not None and self._length > max_bytes:
+
+    def refuse(self) -> None:
+        """Nothing will be done for who sends this: he is heard for a moment after his answer, and no longer."""
+        self._discard_seconds = REFUSED_SECONDS
+
+    def require_length(self) -> None:
+        """Raise a problem (413) at once where the body says of itself that it is too large."""
+        if self._length is not None and self._length > self._max_bytes:
             raise self._too_large()
 
     def read(self, size: int, /) -> bytes:
@@ -82,11 +96,12 @@ class Body:
         if self._socket is not None:
             self._socket.settimeout(min(SILENT_SECONDS, self._discard_seconds))
         try:
-            while not self._is_broken and self._read < most and monotonic() < deadline:
-                block = self._stream.read(self._left())
-                self._read += len(block)
-                if not block:
-                    break
+            with self._deadlines.within(self._socket, self._discard_seconds):
+                while not self._is_broken and self._read < most and monotonic() < deadline:
+                    block = self._stream.read(self._left())
+                    self._read += len(block)
+                    if not block:
+                        break
         except (OSError, ValueError):
             pass  # The client has gone, and with it the reason to read on.
         if self._socket is not None:

@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.files import FileError, TooLargeFile, UnsupportedFile
-from jobs.errors import ConflictError, NotFoundError, RubrikaError, UnavailableError
-from jobs.repeating import IdempotencyMismatchError
+from jobs.errors import ConflictError, NotFoundError, RubrikaError, TooSlowError, UnavailableError
+from jobs.repeating import IdempotencyInFlightError, IdempotencyMismatchError
 from jobs.waiting import TooManyExplanationsError, TooManyWaitingError
 from web.pages import not_found_page
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+POINTER_CHARS = 200
+"""Of a name that somebody has made up, so much is given back."""
 
 CODES = {
     400: "bad_request",
@@ -105,10 +107,13 @@ def problem_response(error: ProblemError) -> Response:
 
 
 def from_validation(error: ValidationError) -> ProblemError:
-    """What pydantic found wrong, as one problem with a pointer for each finding (a hundred at most)."""
+    """What pydantic found wrong, as one problem with a pointer for each finding (a hundred at most).
+
+    How much can be wrong is bounded before (`api.body`): pydantic makes all of its findings at once.
+    """
     found = [
         BadField(
-            pointer="".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in item["loc"]),
+            pointer="".join(f"/{_escaped(str(part)[:POINTER_CHARS])}" for part in item["loc"]),
             code=item["type"],
             message=item["msg"],
         )
@@ -116,6 +121,10 @@ def from_validation(error: ValidationError) -> ProblemError:
     ]
     first = found[0]
     return ProblemError(422, "invalid_input", f"{first.pointer or 'The body'}: {first.message}.", found)
+
+
+def _escaped(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
 
 
 def validation_response(error: ValidationError) -> Response:
@@ -176,8 +185,12 @@ def _translated(error: RubrikaError) -> ProblemError:
         return ProblemError(404, "not_found", str(error))
     if isinstance(error, IdempotencyMismatchError):
         return ProblemError(422, "idempotency_mismatch", str(error))
+    if isinstance(error, IdempotencyInFlightError):
+        return ProblemError(409, "key_in_flight", str(error), headers={"Retry-After": "1"})
     if isinstance(error, ConflictError):
         return ProblemError(409, "conflict", str(error))
+    if isinstance(error, TooSlowError):
+        return ProblemError(503, "too_slow", str(error), headers={"Retry-After": "60"})
     if isinstance(error, UnavailableError):
         return ProblemError(503, "unavailable", str(error), headers={"Retry-After": "2"})
     if isinstance(error, FileError):

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -143,6 +143,7 @@ def result_row(row: Row, job: Job, model: Model | None, thresholds: Mapping[str,
         "speech2text": row.speech2text,
         "columns": row.extra,
         "status": row_status(row, job),
+        "model": model.label if model else None,
         "probabilities": probabilities,
         "assigned": assigned,
         "truncated": row.truncated,
@@ -152,7 +153,8 @@ def result_row(row: Row, job: Job, model: Model | None, thresholds: Mapping[str,
 
 
 def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[str, Any]:
-    """A file's job. `progress` is from 0 to 1; `eta_seconds` is null while nothing is known of the rate."""
+    """A file's job. `progress` goes from 0 to 1, which it is when no row is left; `eta_seconds` is null while nothing
+    is known of the rate."""
     done = job.rows_succeeded + job.rows_failed
     terminal = job.state in TERMINAL_STATES
     left = job.rows_total - done
@@ -163,6 +165,7 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
         "status": job.state,
         "filename": job.filename,
         "model": model.label if model else None,
+        "model_sha256": model.sha256 if model else None,
         "rows": {
             "total": job.rows_total,
             "succeeded": job.rows_succeeded,
@@ -170,7 +173,7 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
             "queued": left,
             "cached": job.rows_cached,
         },
-        "progress": round(done / job.rows_total, 4) if left else 1.0,
+        "progress": done * 10_000 // job.rows_total / 10_000 if left else 1.0,
         "rows_per_second": None if rate is None else round(rate, 1),
         "eta_seconds": 0 if terminal else math.ceil(left / rate) if rate else None,
         "queue_position": job.queue_position,
@@ -196,26 +199,36 @@ def job_resource(job: Job, model: Model | None, expires_at: str | None) -> dict[
     }
 
 
-def summary_resource(found: Summary, model: Model | None) -> dict[str, Any]:
-    """A file as a whole. Without a model there are no topics."""
+def summary_resource(
+    found: Summary, model: Model | None, others: Sequence[tuple[Model | None, int]] = ()
+) -> dict[str, Any]:
+    """A file as a whole, as far as `model` has computed it, and how many rows `others` have. Without a model there are
+    no topics."""
     return {
         "model": model.label if model else None,
+        "model_sha256": model.sha256 if model else None,
         "computed": found.computed,
         "none_assigned": found.none_assigned,
         "truncated": found.truncated,
         "topics": [
             {
                 "topic": topic.topic,
+                "name": its.name,
+                "name_en": its.name_en,
+                "threshold": round(its.threshold, 6),
                 "assigned": topic.assigned,
                 "mean_probability": None if topic.mean_probability is None else round(topic.mean_probability, 6),
                 "histogram": list(topic.histogram),
             }
-            for topic in found.topics
+            for its, topic in zip(model.topics if model else (), found.topics, strict=True)
         ],
         "pairs": [{"topics": list(pair), "rows": rows} for pair, rows in found.pairs.items()],
         "failures": [
             {"code": code, "rows": failed.rows, "examples": list(failed.examples)}
             for code, failed in found.failures.items()
+        ],
+        "other_models": [
+            {"model": other.label, "model_sha256": other.sha256, "rows": rows} for other, rows in others if other
         ],
     }
 

@@ -7,8 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
-from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -18,6 +17,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from api import metrics
 from api.app import create_app
 from api.cookies import secret_of
+from api.deadlines import Deadlines
 from api.incoming import SILENT_SECONDS
 from jobs.errors import StartError
 from jobs.settings import Settings
@@ -26,6 +26,12 @@ GRACEFUL_SECONDS = 25
 
 HEADER_SECONDS = 10
 """Who has not said within this time what is asked for is hung up on."""
+
+UNREAD_SECONDS = 5
+"""And so is who has had his answer, and goes on for so long with a body that nobody has read."""
+
+LEAVE_SECONDS = 2
+"""A connection that ends is read for so long, so that what is still on its way does not cost the client his answer."""
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -55,33 +61,48 @@ class _Log(Logger):  # type: ignore[misc]
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
     """A process of threads that lets nobody keep them: neither readers of streams when it is told to stop, nor clients
-    who send the headers of a request a letter at a time (Slowloris)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._listening: dict[Any, float] = {}  # Connections whose request is not read to its body yet, since when.
+    who send a request a letter at a time (Slowloris), its headers or a body that is not listened to."""
 
     def handle(self, conn: Any) -> Any:
-        self._listening[conn] = monotonic()
+        self._deadlines.begin(conn.sock, HEADER_SECONDS)
         try:
-            return super().handle(conn)
+            goes_on = super().handle(conn)
+            if not goes_on:
+                self._take_leave(conn.sock)
+            return goes_on
         finally:
-            self._listening.pop(conn, None)
+            self._deadlines.end(conn.sock)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        self._listening.pop(conn, None)
+        self._deadlines.end(conn.sock)
         # From here on silence is bounded as well, of who sends a body and of who reads an answer.
         conn.sock.settimeout(SILENT_SECONDS)
-        return super().handle_request(req, conn)
+        goes_on = super().handle_request(req, conn)
+        self._deadlines.begin(conn.sock, UNREAD_SECONDS)
+        return goes_on
+
+    def _take_leave(self, client: socket.socket) -> None:
+        """Say that nothing more will come, and read until the client has said so.
+
+        gunicorn does the same, but in the thread that accepts connections: a few clients who do not hang up would keep
+        everybody else waiting. It finds nothing left to do.
+        """
+        with contextlib.suppress(OSError), self._deadlines.within(client, LEAVE_SECONDS):
+            client.settimeout(LEAVE_SECONDS)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):
+                pass
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Called about once a second: idle connections are closed, and so are those that take too long to ask."""
         super().murder_keepalived(force)
-        late = monotonic() - HEADER_SECONDS
-        for conn in [conn for conn, since in list(self._listening.items()) if since < late]:
-            if self._listening.pop(conn, None) is not None:  # Else it has just said what it wants.
-                with contextlib.suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RDWR)
+        self._deadlines.enforce()
+
+    @property
+    def _deadlines(self) -> Deadlines:
+        return cast(Deadlines, self.wsgi.extensions["rubrika"].deadlines)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self._end_streams()

@@ -82,9 +82,9 @@ class IdPath(BaseModel):
 
 
 class NamePath(BaseModel):
-    """The name of a model."""
+    """Which model is meant."""
 
-    name: str
+    name: str = Field(description="its name, `name@version`, or its `sha256`")
 
 
 class PageQuery(BaseModel):
@@ -262,7 +262,7 @@ class ClassificationOut(BaseModel):
     """A posted text and what became of it."""
 
     id: str
-    status: str = Field(description="queued, running, succeeded or failed")
+    status: str = Field(description="queued, running, succeeded, failed or cancelled")
     custom_id: str | None
     doc_text: str
     image2text: str
@@ -308,6 +308,7 @@ class JobOut(BaseModel):
     )
     filename: str | None
     model: str | None
+    model_sha256: str | None = Field(description="of the model: a name and a version may be those of several")
     rows: RowsOut
     progress: float
     rows_per_second: float | None
@@ -326,23 +327,6 @@ class JobsOut(BaseModel):
 
     items: list[JobOut]
     next: str | None = None
-
-
-class ResultOut(BaseModel):
-    """A row of a file with its results."""
-
-    row: int
-    custom_id: str | None
-    doc_text: str
-    image2text: str
-    speech2text: str
-    columns: dict[str, Any]
-    status: str
-    probabilities: dict[str, float] | None
-    assigned: list[str]
-    truncated: bool
-    error: RowErrorOut | None
-    feedback: list[str] | None = Field(description="topics that a person gave it; null: nobody has judged it")
 
 
 class PreviewRow(BaseModel):
@@ -376,56 +360,3 @@ class PreviewOut(BaseModel):
     sheets: list[str] = Field(description="of a spreadsheet: all of its sheets")
     rows: list[PreviewRow]
     errors: list[PreviewError]
-
-
-class TopicSummaryOut(BaseModel):
-    """One topic over all computed rows."""
-
-    topic: str
-    assigned: int
-    mean_probability: float | None
-    histogram: list[int] = Field(description="rows by probability, in 20 equal bins from 0 to 1")
-
-
-class PairOut(BaseModel):
-    """How many rows two topics are assigned to together."""
-
-    topics: list[str]
-    rows: int
-
-
-class FailuresOut(BaseModel):
-    """How many rows failed for one reason."""
-
-    code: str
-    rows: int
-    examples: list[int] = Field(description="the first of these rows, as far as they were found quickly")
-
-
-class SummaryOut(BaseModel):
-    """A file as a whole, as far as it is computed."""
-
-    model: str | None = Field(description="null, and no topics, while no model has begun on the file")
-    computed: int
-    none_assigned: int = Field(description="rows on none of the topics")
-    truncated: int
-    topics: list[TopicSummaryOut]
-    pairs: list[PairOut]
-    failures: list[FailuresOut]
-
-
-class SearchedOut(BaseModel):
-    """The rows that were looked at for a page, the first and the last."""
-
-    model_config = ConfigDict(validate_by_name=True)
-
-    from_: int = Field(alias="from")
-    to: int
-
-
-class ResultsOut(BaseModel):
-    """A page of rows, in file order unless another was asked for."""
-
-    items: list[ResultOut]
-    next: str | None = Field(None, description="absent when all rows were searched, and only then")
-    searched: SearchedOut

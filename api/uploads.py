@@ -47,7 +47,12 @@ def receive(settings: Settings) -> Iterator[Upload]:
     already; while the stream is read as well.
     """
     body = Body(request, settings.max_body_bytes)
-    hold()
+    try:
+        hold()
+    except ProblemError:
+        body.refuse()
+        raise
+    body.require_length()
     packing = packing_of(request)
     if request.mimetype == "multipart/form-data":
         if packing != "identity":

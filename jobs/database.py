@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from jobs.errors import UnavailableError
+from jobs.errors import TooSlowError, UnavailableError
 
 T = TypeVar("T")
 
@@ -18,6 +18,12 @@ RETRIABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 
 GONE_SQLSTATES = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", "53400", "53100", "53200"})
 """The server is being shut down, restarted or is out of connections, memory or disk."""
+
+
+QUERY_CANCELED = "57014"
+
+LONGEST_READ_SECONDS = 120
+"""So long may Postgres work on one statement of `long_read`; a million rows it counts in a second or two."""
 
 
 def make_engine(database_url: str, *, pool_size: int, application: str, idle_seconds: float = 600) -> Engine:
@@ -89,6 +95,23 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     with translated(), engine.begin() as connection:
         yield connection
+
+
+@contextmanager
+def long_read(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads as much as a whole file, for somebody who waits for it; nothing else may be done in it.
+
+    Raises `TooSlowError` when a statement takes longer than `LONGEST_READ_SECONDS`, and `UnavailableError`.
+    """
+    try:
+        with transaction(engine) as connection:
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {LONGEST_READ_SECONDS * 1000:.0f}")
+            yield connection
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) != QUERY_CANCELED:
+            raise
+        message = f"This took the database longer than {LONGEST_READ_SECONDS} seconds; ask when there is less to do."
+        raise TooSlowError(message) from error
 
 
 def run(engine: Engine, step: Callable[[Connection], T], *, attempts: int = 3) -> T:

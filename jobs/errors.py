@@ -17,6 +17,10 @@ class UnavailableError(RubrikaError):
     """Postgres cannot be reached at the moment; the same request may succeed later."""
 
 
+class TooSlowError(RubrikaError):
+    """Postgres has spent on this all the time that it may; there may be an answer when there is less to do."""
+
+
 class NotFoundError(RubrikaError):
     """There is no such thing for this owner."""
 

@@ -17,6 +17,9 @@ from jobs.filtering import RowFilter, is_assigned, probability_of
 from jobs.reading import JOINED
 from jobs.records import Job, Model
 
+BOM = b"\xef\xbb\xbf"
+"""What tells Excel that a CSV is UTF-8."""
+
 SUSPICIOUS = "=+-@\t\r"
 """A cell that begins with one of these may be a formula to a spreadsheet (OWASP, "CSV Injection")."""
 
@@ -36,15 +39,18 @@ class Export:
     wanted: RowFilter = RowFilter()  # noqa: RUF009  (frozen)
 
 
-def export_csv(engine: Engine, export: Export, *, defuse: bool) -> Iterator[bytes]:
+def export_csv(engine: Engine, export: Export, *, defuse: bool, bom: bool = False) -> Iterator[bytes]:
     """CSV in UTF-8 with a header, in blocks of bytes; memory does not grow with the job.
 
-    `defuse` puts `'` before a cell that a spreadsheet would take for a formula.
+    `defuse` puts `'` before a cell that a spreadsheet would take for a formula, `bom` a byte order mark before all.
     """
     columns = Columns(export)
-    yield csv_lines([columns.names(defuse=defuse)]).encode()
     selected = ", ".join(_defused(cell.as_text) if defuse and cell.is_own else cell.as_text for cell in columns.cells)
-    yield from copy_out(engine, columns.query(selected), columns.values, "FORMAT csv")
+    rows = copy_out(engine, columns.query(selected), columns.values, "FORMAT csv")
+    # Before the header: a query that fails must not look like the beginning of a file. There may be no row at all.
+    first = next(rows, b"")
+    yield (BOM if bom else b"") + csv_lines([columns.names(defuse=defuse)]).encode() + first
+    yield from rows
 
 
 def export_ndjson(engine: Engine, export: Export) -> Iterator[bytes]:

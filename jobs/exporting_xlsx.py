@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from random import randrange
 from xml.sax.saxutils import escape
 
 from sqlalchemy import Engine
@@ -16,7 +17,7 @@ from sqlalchemy import Engine
 from jobs.copying import copy_out
 from jobs.errors import RubrikaError
 from jobs.exporting import Cell, Columns, Export
-from jobs.zipping import zipped
+from jobs.zipping import MOST_BYTES, zipped
 
 MAX_ROWS = 1_048_575
 """The rows of a sheet without the header."""
@@ -24,6 +25,12 @@ MAX_CELL_CHARS = 32_767
 """Of a cell, in UTF-16, as Excel counts them."""
 KEPT_CHARS = 32_700
 """Of a text that is longer, before the mark that says so."""
+MAX_CELL_BYTES = 5 * MAX_CELL_CHARS + 100
+"""Of the XML of a cell: a text of nothing but `&`, and what stands around it."""
+MAX_SHEET_BYTES = MOST_BYTES - MOST_BYTES // 20
+"""Of the XML of a sheet, as it is estimated: a twentieth less than an archive can hold."""
+SAMPLED_ROWS = 5_000
+"""So many rows say how large a sheet would be; of a job with fewer, all of them do."""
 MAX_DIGITS = 15
 """Excel computes with no more; a longer number stays a text and keeps all of its digits."""
 BINARY = "FORMAT binary"
@@ -47,11 +54,15 @@ class TooManyRowsError(RubrikaError):
     """An Excel sheet cannot hold as many rows as the job has."""
 
 
+class TooLargeSheetError(RubrikaError):
+    """The rows are so long that a file of Excel cannot hold them."""
+
+
 def export_xlsx(engine: Engine, export: Export) -> Iterator[bytes]:
     """An XLSX file in blocks of bytes, with a frozen header and a filter; memory does not grow with the job.
 
     What XML cannot hold is replaced by U+FFFD, and a text longer than a cell is cut and says so. Raises
-    `TooManyRowsError` before the first block.
+    `TooManyRowsError` and `TooLargeSheetError` before the first block.
     """
     columns = Columns(export)
     _check_rows(engine, columns)
@@ -59,7 +70,9 @@ def export_xlsx(engine: Engine, export: Export) -> Iterator[bytes]:
     topics = len(export.model.topics) if export.model else 0
     # The row and the probabilities are numbers.
     cells = [_sql(cell, is_number=own <= place <= own + topics) for place, cell in enumerate(columns.cells)]
-    rows = copy_out(engine, columns.query(_concatenated(["'<row>'", *cells, "'</row>'"])), columns.values, BINARY)
+    row = _concatenated(["'<row>'", *cells, "'</row>'"])
+    _check_size(engine, columns, row)
+    rows = copy_out(engine, columns.query(row), columns.values, BINARY)
     # Before anything else is sent: a query that fails must not look like the beginning of a file.
     whole = chain([next(rows)], rows)
     yield from zipped([*_frame(), ("xl/worksheets/sheet1.xml", _sheet(columns, whole))])
@@ -77,6 +90,26 @@ def _check_rows(engine: Engine, columns: Columns) -> None:
         f"An Excel sheet holds {MAX_ROWS} rows, and this would have more (the file has {total}). "
         "Take it as CSV or Parquet, or ask for fewer rows with a filter."
     )
+
+
+def _check_size(engine: Engine, columns: Columns, row: str) -> None:
+    """Estimate the sheet from some of its rows, one of each stretch of the file; `row` is SQL for the XML of one.
+
+    It takes a fraction of a second, where the lengths of a million rows would take as long as writing them.
+    """
+    total = columns.export.job.rows_total
+    if total * len(columns.cells) * MAX_CELL_BYTES <= MAX_SHEET_BYTES:
+        return
+    step = max(1, total // SAMPLED_ROWS)
+    sampled = [first + randrange(min(step, total - first + 1)) for first in range(1, total + 1, step)]
+    query = columns.query(f"t.row_no, octet_length({row}) AS size")
+    found = f"SELECT coalesce(sum(size), 0) FROM ({query}) AS sizes WHERE row_no = ANY(%(sampled)s)"
+    size = int(b"".join(copy_out(engine, found, columns.values | {"sampled": sampled}, "FORMAT csv")))
+    if size * total / len(sampled) > MAX_SHEET_BYTES:
+        raise TooLargeSheetError(
+            "The rows are too long for an Excel file, which holds no 4 GiB of XML. Take them as CSV, NDJSON, JSON or "
+            "Parquet, or ask for fewer with a filter."
+        )
 
 
 def _concatenated(parts: Sequence[str]) -> str:

@@ -1,12 +1,14 @@
 """What people say is right: recorded beside a text, kept with a copy of it, and read again to train with.
 
 A judgement outlives the day of its text, which is dropped when it is old, because a person has taken the time to make
-it; it goes when the job is deleted, because its owner wants the text gone.
+it; it goes when the job is deleted, because its owner wants the text gone. What is left of a job that has expired is
+forgotten by the same ids.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
@@ -54,12 +56,33 @@ def record(engine: Engine, owner: str, kind: JobKind, job_id: UUID, row_no: int,
     run(engine, step)
 
 
-def last_given(connection: Connection, job_id: UUID) -> datetime | None:
-    """When something was said of a text of this job for the last time; None: never."""
-    found: datetime | None = connection.execute(
-        text("SELECT max(given_at) FROM feedback WHERE job_id = :job"), {"job": job_id}
-    ).scalar_one()
-    return found
+def take_back(engine: Engine, owner: str, kind: JobKind, job_id: UUID, row_no: int) -> None:
+    """Forget what was said of a text, also of one that has expired. Raises `NotFoundError` where nothing was."""
+    of_kind = "NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job AND kind <> :kind)"
+    mine = {"job": job_id, "owner": owner, "kind": kind, "row": row_no}
+    if not _forget(engine, f"row_no = :row AND {of_kind}", mine):
+        raise NotFoundError("There is no such judgement.")
+
+
+def forget_expired(engine: Engine, owner: str, job_id: UUID) -> bool:
+    """Forget what was said of the texts of a job that has expired; whether there was something.
+
+    What was said of a job that is there goes with it, see `jobs.ending`.
+    """
+    return _forget(engine, "NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job)", {"job": job_id, "owner": owner})
+
+
+def _forget(engine: Engine, which: str, values: Mapping[str, Any]) -> bool:
+    statement = text(f"DELETE FROM feedback WHERE job_id = :job AND owner = :owner AND {which}")
+    return bool(run(engine, lambda connection: connection.execute(statement, values).rowcount))
+
+
+def standing(connection: Connection, job_id: UUID) -> tuple[int, datetime | None]:
+    """How many texts of this job are judged, and when that was done last: another pair whenever something changes."""
+    count, last = connection.execute(
+        text("SELECT count(*), max(given_at) FROM feedback WHERE job_id = :job"), {"job": job_id}
+    ).one()
+    return count, last
 
 
 def read_all(connection: Connection, since: datetime | None = None) -> Iterator[Feedback]:

@@ -12,7 +12,18 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from jobs.filtering import RowStatus, all_words
-from jobs.reading import EXPLAINED, EXPLANATION, JOB, ROW, SEARCH_SECONDS, job_of, pair_of, prefixed, with_rate
+from jobs.reading import (
+    EXPLAINED,
+    EXPLANATION,
+    JOB,
+    PAGE_BYTES,
+    ROW,
+    SEARCH_SECONDS,
+    job_of,
+    pair_of,
+    prefixed,
+    with_rate,
+)
 from jobs.records import Job, Row
 from jobs.states import JobState
 
@@ -120,24 +131,27 @@ def list_texts(
     wanted: Wanted = EVERYTHING,
     seconds: float = SEARCH_SECONDS,
 ) -> tuple[list[tuple[Job, Row]], Place | None]:
-    """Up to `limit` posted texts, newest request first and in the order of the request, and where to go on.
+    """Up to `limit` posted texts, newest request first and in the order of the request, and where to go on; fewer
+    when they are `PAGE_BYTES` long together.
 
     A search looks at the requests in windows, each as large as the time that is left allows, so that one which finds
     nothing holds nobody for long: after about `seconds` it ends with what it has. The second value is None when there
     is nothing behind.
     """
     found: list[tuple[Job, Row]] = []
+    room = PAGE_BYTES
     deadline = time.monotonic() + seconds
     # Without a search every request fills the page by a text at least, so a single window has them all.
     size = FIRST_WINDOW if wanted.is_search else limit + 2
     while True:
         began = time.monotonic()
         last = _last_of_window(connection, owner, before, size, wanted)
-        rows = _texts_of_window(connection, owner, before, last, limit + 1 - len(found), wanted)
+        rows, room = _texts_of_window(connection, owner, before, last, limit + 1 - len(found), room, wanted)
         found += rows
-        if len(found) > limit:
-            job, row = found[limit - 1]
-            return found[:limit], (job.id, row.row_no)
+        if len(found) > limit or room <= 0:
+            found = found[:limit]
+            job, row = found[-1]
+            return found, (job.id, row.row_no)
         if last is None:
             return found, None
         before = (last, BEHIND_ALL)
@@ -162,20 +176,33 @@ def _last_of_window(connection: Connection, owner: str, before: Place | None, si
 
 
 def _texts_of_window(
-    connection: Connection, owner: str, before: Place | None, last: UUID | None, limit: int, wanted: Wanted
-) -> list[tuple[Job, Row]]:
+    connection: Connection,
+    owner: str,
+    before: Place | None,
+    last: UUID | None,
+    limit: int,
+    room: int,
+    wanted: Wanted,
+) -> tuple[list[tuple[Job, Row]], int]:
+    """Up to `limit` texts, up to the one that brings them to `room` bytes, and how much room is left then."""
     times, values = wanted.of_jobs()
     asked, more = wanted.of_texts()
+    # The lengths of texts are known to Postgres without reading them, so only those of the page are.
     rows = connection.exec_driver_sql(
         f"""
-            SELECT {prefixed(JOB)}, {ROW}, {EXPLANATION}
-            FROM (SELECT * FROM jobs WHERE owner = %(owner)s AND kind = 'texts'
-                    AND (%(job)s::uuid IS NULL OR id <= %(job)s) AND (%(last)s::uuid IS NULL OR id >= %(last)s)
-                    AND {times}) j
-            JOIN texts t ON t.job_id = j.id AND t.day = j.day
-            LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no {EXPLAINED}
-            WHERE (%(job)s::uuid IS NULL OR j.id < %(job)s OR t.row_no > %(row)s) AND {asked}
-            ORDER BY j.id DESC, t.row_no LIMIT %(limit)s
+            SELECT * FROM (
+                SELECT *, sum(p_bytes) OVER (ORDER BY j_id DESC, row_no ROWS UNBOUNDED PRECEDING) AS p_upto FROM (
+                    SELECT {prefixed(JOB)}, {ROW}, {EXPLANATION},
+                           octet_length(doc_text) + octet_length(image2text) + octet_length(speech2text) AS p_bytes
+                    FROM (SELECT * FROM jobs WHERE owner = %(owner)s AND kind = 'texts'
+                            AND (%(job)s::uuid IS NULL OR id <= %(job)s) AND (%(last)s::uuid IS NULL OR id >= %(last)s)
+                            AND {times}) j
+                    JOIN texts t ON t.job_id = j.id AND t.day = j.day
+                    LEFT JOIN results r ON r.job_id = t.job_id AND r.day = t.day AND r.row_no = t.row_no {EXPLAINED}
+                    WHERE (%(job)s::uuid IS NULL OR j.id < %(job)s OR t.row_no > %(row)s) AND {asked}
+                    ORDER BY j.id DESC, t.row_no LIMIT %(limit)s) AS wanted
+                ) AS measured
+            WHERE p_upto - p_bytes < %(room)s ORDER BY j_id DESC, row_no
         """,
         values
         | more
@@ -185,9 +212,10 @@ def _texts_of_window(
             "row": 0 if before is None else before[1],
             "last": None if last is None else str(last),
             "limit": limit,
+            "room": room,
         },
     ).all()
-    return [pair_of(row) for row in rows]
+    return [pair_of(row) for row in rows], room - int(rows[-1].p_upto) if rows else room
 
 
 def _first_id(moment: datetime) -> UUID:

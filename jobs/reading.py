@@ -27,6 +27,9 @@ FIRST_WINDOW_TEXTS = 2_000
 FIRST_WINDOW_RESULTS = 20_000
 """Rows of the first window of a search: some 20 ms of reading."""
 
+PAGE_BYTES = 8 << 20
+"""A page of rows ends with the row that brings it to so much: of a thousand rows each may have a million characters."""
+
 JOB = """
     id, day, owner, kind, state, filename, layout, model_id, rows_total, rows_succeeded, rows_failed, rows_cached,
     created_at, started_at, finished_at
@@ -110,15 +113,12 @@ def with_rate(connection: Connection, job: Job) -> Job:
 
 
 def page_of_rows(connection: Connection, job: Job, *, after: int, limit: int) -> list[Row]:
-    """Rows of a job in file order, those after row number `after`; also while the job runs."""
-    rows = connection.execute(
-        text(f"""
-            SELECT {ROW} FROM {JOINED}
-            WHERE t.job_id = :job AND t.day = :day AND t.row_no > :after ORDER BY t.row_no LIMIT :limit
-        """),
-        {"job": job.id, "day": job.day, "after": after, "limit": limit},
-    )
-    return [_row(row) for row in rows]
+    """Rows of a job in file order, those after row number `after`; also while the job runs.
+
+    `limit` of them, or fewer when they are `PAGE_BYTES` long together.
+    """
+    upto = min(after + limit, job.rows_total)
+    return rows_by_number(connection, job, of_a_page(connection, job, range(after + 1, upto + 1)))
 
 
 def search_rows(
@@ -132,7 +132,8 @@ def search_rows(
     limit: int,
     seconds: float = SEARCH_SECONDS,
 ) -> tuple[list[Row], int]:
-    """Up to `limit` of the wanted rows after row `after`, in file order, and the last row that was looked at.
+    """Up to `limit` of the wanted rows after row `after`, in file order, and the last row that was looked at; fewer
+    when they are `PAGE_BYTES` long together.
 
     A filter that matches nothing in a million rows must not hold a request for as long as reading them takes. So the
     rows are searched in windows, the first one small and each further one as large as the time left allows, judged by
@@ -164,7 +165,37 @@ def search_rows(
         if left <= seconds / 5:
             break
         size = max(1, int(min(affordable, 8 * size)))
-    return rows_by_number(connection, job, found), after
+    fitting = of_a_page(connection, job, found)
+    if fitting and len(fitting) < len(found):
+        after = fitting[-1]
+    return rows_by_number(connection, job, fitting), after
+
+
+def of_a_page(connection: Connection, job: Job, numbers: Sequence[int]) -> list[int]:
+    """The first of these rows, up to the one that brings them to `PAGE_BYTES`.
+
+    Postgres goes from row to row, so that none is looked at which is not on the page. Of texts it knows the length
+    without reading them; the other columns of a file have to be written out for it.
+    """
+    if not numbers:
+        return []
+    fitting = connection.exec_driver_sql(
+        """
+        WITH RECURSIVE page(rows, bytes) AS (
+            SELECT 0, 0::bigint
+            UNION ALL
+            SELECT page.rows + 1, page.bytes + its.bytes
+            FROM page CROSS JOIN LATERAL (
+                SELECT octet_length(doc_text) + octet_length(image2text) + octet_length(speech2text)
+                       + coalesce(octet_length(custom_id), 0) + coalesce(octet_length(extra::text), 0) AS bytes
+                FROM texts
+                WHERE job_id = %(job)s AND day = %(day)s AND row_no = (%(rows)s::integer[])[page.rows + 1] OFFSET 0) its
+            WHERE page.bytes < %(most)s)
+        SELECT max(rows) FROM page
+        """,
+        {"job": job.id, "day": job.day, "rows": list(numbers), "most": PAGE_BYTES},
+    ).scalar_one()
+    return list(numbers[:fitting])
 
 
 def rows_by_number(connection: Connection, job: Job, numbers: Sequence[int]) -> list[Row]:
@@ -216,11 +247,11 @@ def prefixed(columns: str) -> str:
 
 
 def pair_of(row: Any) -> tuple[Job, Row]:
-    """A row of a query for a job (`prefixed`), a text (`ROW`) and its `EXPLANATION`."""
+    """A row of a query for a job (`prefixed`), a text (`ROW`) and its `EXPLANATION`; `p_` are things of the page."""
     values = dict(row._mapping)
     job = {name.removeprefix("j_"): value for name, value in values.items() if name.startswith("j_")}
     explained = {name.removeprefix("e_"): value for name, value in values.items() if name.startswith("e_")}
-    rest = {name: value for name, value in values.items() if not name.startswith(("j_", "e_"))}
+    rest = {name: value for name, value in values.items() if not name.startswith(("j_", "e_", "p_"))}
     found = replace(_row_of(rest), explanation=_explanation_of(explained))
     return Job(**{**job, "kind": JobKind(job["kind"]), "state": JobState(job["state"])}), found
 

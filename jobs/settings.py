@@ -81,7 +81,8 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     ),
     "RUBRIKA_MAX_HELD_REQUESTS": (
         "8",
-        "waits, streams, uploads and downloads of one key in an API process, half of its threads at most; more are 429",
+        "waits, streams, uploads, downloads and passes over a whole file of one key in an API process, half of its "
+        "threads at most; more are 429",
     ),
     "RUBRIKA_MAX_REQUESTS_PER_MINUTE": (
         "3000",

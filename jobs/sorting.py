@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobs.filtering import RowFilter, RowStatus, probability_of, real
-from jobs.reading import JOINED, SEARCH_SECONDS, rows_by_number
+from jobs.reading import JOINED, SEARCH_SECONDS, of_a_page, rows_by_number
 from jobs.records import Job, Model, Row
 
 TEXTS_OF_A_PASS = 20_000
@@ -49,7 +49,7 @@ def sorted_rows(
     """Up to `limit` of the wanted rows behind `after`, the place to go on from (none: that was all), and rows seen.
 
     Rows without a probability of the topic are in no order, so they are left out. Equal rows stand in file order.
-    A page by words may be short while there is a place to go on from, as in `reading.search_rows`.
+    A page by words, or of long rows, may be short while there is a place to go on from, as in `reading.search_rows`.
     """
     seen = after.seen if after else 0
     if wanted.status not in {None, RowStatus.SUCCEEDED}:
@@ -68,6 +68,10 @@ def sorted_rows(
         deadline = time.monotonic() + max(SEARCH_SECONDS, time.monotonic() - began)
         numbers, looked = _with_words(connection, job, numbers, condition, values, limit, deadline)
         more = more or looked < len(candidates)
+    fitting = of_a_page(connection, job, numbers)
+    if fitting and len(fitting) < len(numbers):
+        numbers, more = fitting, True
+        looked = 1 + next(at for at, (row_no, _) in enumerate(candidates) if row_no == fitting[-1])
     rows = {row.row_no: row for row in rows_by_number(connection, job, numbers)}
     place = Place(candidates[looked - 1][1], candidates[looked - 1][0], seen + looked) if more else None
     return [rows[number] for number in numbers], place, seen + looked

@@ -46,7 +46,8 @@ class Failures:
 
 @dataclass(frozen=True)
 class Summary:
-    """A job as a whole. `pairs` counts the rows to which two topics are assigned together, by the two ids."""
+    """A job as a whole. `pairs` counts the rows to which two topics are assigned together, by the two ids; `others` the
+    rows that other models have computed, by the id of the model, the most first."""
 
     computed: int
     none_assigned: int
@@ -54,20 +55,21 @@ class Summary:
     topics: tuple[TopicSummary, ...]
     pairs: Mapping[tuple[str, str], int]
     failures: Mapping[str, Failures]
+    others: Mapping[int, int]
 
 
 def summarise(connection: Connection, job: Job, model: Model | None, thresholds: Mapping[str, float]) -> Summary:
     """What is recorded of a job so far.
 
-    `thresholds` replaces those of the model, by topic. Rows that another model made are left out: the topics of two
-    models need not be the same. Without a model, that is before any worker has begun, there are only failures. It must
-    be the first to use the transaction of `connection`.
+    `thresholds` replaces those of the model, by topic. Rows that another model made are counted apart: the topics of
+    two models need not be the same. Without a model, that is before any worker has begun, there are only failures. It
+    must be the first to use the transaction of `connection`.
     """
     # One snapshot for all queries, so that the figures of a running job belong together.
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     failures = _failures(connection, job)
     if model is None:
-        return Summary(0, 0, 0, (), {}, failures)
+        return Summary(0, 0, 0, (), {}, failures, {})
     limits = tuple(float32(thresholds.get(topic.id, topic.threshold)) for topic in model.topics)
     tally = tallies.read(connection, job.id, model.id) or _count_all(connection, job, model, limits)
     if tally.thresholds != limits:
@@ -93,6 +95,7 @@ def summarise(connection: Connection, job: Job, model: Model | None, thresholds:
             for second in range(first + 1, len(names))
         },
         failures=failures,
+        others=_others(connection, job, model),
     )
 
 
@@ -155,6 +158,21 @@ def _assign_anew(
         none_assigned=sum(group.rows for group in groups if not any(group.assigned)),
         assigned_together=tuple(together),
     )
+
+
+def _others(connection: Connection, job: Job, model: Model) -> dict[int, int]:
+    """How many rows of the job models other than this one have computed, by their ids, the most first."""
+    found = tallies.rows_by_model(connection, job.id)
+    if found is None:
+        counts = connection.execute(
+            text("""
+                SELECT model_id, count(*) FROM results
+                WHERE job_id = :job AND day = :day AND probabilities IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+            """),
+            {"job": job.id, "day": job.day},
+        )
+        found = dict(counts.all())
+    return {model_id: rows for model_id, rows in found.items() if model_id != model.id}
 
 
 def _failures(connection: Connection, job: Job) -> dict[str, Failures]:

@@ -19,7 +19,8 @@ _FLAGS = 0x0808
 _DEFLATED = 8
 _DATE = (1 << 5) | 1
 """The first of January 1980: an archive that is made again is the same to the byte."""
-_MOST_BYTES = (1 << 32) - 1
+MOST_BYTES = (1 << 32) - 1
+"""Of an entry, before and after it is packed, and of all entries together."""
 
 FAST = 1
 """A third of the time of zlib's default level, for texts a tenth larger."""
@@ -59,5 +60,5 @@ def zipped(entries: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator[bytes]:
 
 
 def _check(size: int) -> None:
-    if size > _MOST_BYTES:
+    if size > MOST_BYTES:
         raise TooLargeEntryError("the archive is larger than 4 GiB")

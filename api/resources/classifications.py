@@ -1,6 +1,7 @@
 """`/classifications`: one text, or up to a thousand, posted as JSON; their results; and their history."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from flask import Response, request
@@ -33,13 +34,28 @@ INTERACTIVE_CHUNK_ROWS = 32
 blueprint = APIBlueprint("classifications", __name__, abp_tags=[Tag(name="Texts", description="Posts sent as JSON")])
 
 
+_ONE_OR_MANY = {
+    "description": "The post, or `items` where the request has them",
+    "content": {
+        "application/json": {
+            "schema": {
+                "oneOf": [
+                    {"$ref": f"#/components/schemas/{kind.__name__}"}
+                    for kind in (ClassificationOut, ClassificationsOut)
+                ]
+            }
+        }
+    },
+}
+
+
 @blueprint.post(
     PATH,
     summary="Classify one post, or up to a thousand",
     description="Answers 202 with the resource at once. With `Prefer: wait=N` (60 at most) it answers 200 as soon as "
     "the result is there, or 202 after N seconds. An `Idempotency-Key` makes it safe to repeat. With `explain` the "
     "result has an `explanation`, and is there when that is.",
-    responses=documented(409, s200=ClassificationOut, s202=ClassificationOut),
+    responses=documented(409, s200=_ONE_OR_MANY, s202=_ONE_OR_MANY),
 )
 def classify(body: ClassificationsIn) -> Response:
     ctx = context()
@@ -60,7 +76,8 @@ def classify(body: ClassificationsIn) -> Response:
     note_job(job_id, is_new=is_new)
     if is_new:
         ctx.bell.ring()
-    finished = bool(wait) and wait_until(ctx, job_id, wait, lambda connection: reading.is_finished(connection, job_id))
+    is_there = partial(reading.is_finished, job_id=job_id)
+    finished = bool(wait) and wait_until(ctx, job_id, wait, is_there, is_new=is_new)
     with transaction(ctx.engine) as connection:
         found = reading.texts_of_job(connection, owner(), job_id)
     if not is_new:

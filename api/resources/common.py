@@ -50,12 +50,19 @@ def preferred_wait() -> float:
     return 0.0
 
 
-def wait_until(ctx: Context, job_id: UUID, seconds: float, is_there: Callable[[Connection], bool]) -> bool:
+def wait_until(
+    ctx: Context, job_id: UUID, seconds: float, is_there: Callable[[Connection], bool], *, is_new: bool
+) -> bool:
     """Hold the request until what it waits for is there or the time is over; whether it is there.
 
-    The bell wakes us; a look at Postgres every four seconds covers one that was lost.
+    The bell wakes us; a look at Postgres every four seconds covers one that was lost. What is not new may be there
+    already, and then nobody rings any more.
     """
     deadline = time.monotonic() + seconds
+    if not is_new:
+        with transaction(ctx.engine) as connection:
+            if is_there(connection):
+                return True
     while True:
         left = deadline - time.monotonic()
         if left <= 0:

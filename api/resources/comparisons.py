@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from api.callers import owner
 from api.compare_shapes import ChangedRowsOut, ComparePath, CompareQuery, ComparisonOut
 from api.context import Context, context
+from api.held import hold
 from api.problems import ProblemError
 from api.represent import cursor, is_assigned, page, read_cursor
 from api.resources.common import documented, json_response
@@ -16,7 +17,7 @@ from api.resources.jobs import PATH
 from api.shapes import PageQuery
 from jobs import comparing, reading
 from jobs.comparing import Agreement, ChangedRow, Side, TopicAgreement
-from jobs.database import transaction
+from jobs.database import long_read
 from jobs.records import Model, parse_job_id
 
 blueprint = APIBlueprint("comparisons", __name__, abp_tags=[Tag(name="Files", description="Files of posts")])
@@ -31,7 +32,8 @@ blueprint = APIBlueprint("comparisons", __name__, abp_tags=[Tag(name="Files", de
 )
 def compare(path: ComparePath, query: CompareQuery) -> Response:
     ctx = context()
-    with transaction(ctx.engine) as connection:
+    hold()
+    with long_read(ctx.engine) as connection:
         first, second = _sides(ctx, connection, path)
         comparing.require_same_rows(connection, first.job, second.job)
         found = comparing.agreement(connection, first, second)
@@ -47,7 +49,8 @@ def compare(path: ComparePath, query: CompareQuery) -> Response:
 def changed(path: ComparePath, query: PageQuery) -> Response:
     ctx = context()
     place = read_cursor(query.cursor, int)
-    with transaction(ctx.engine) as connection:
+    hold()
+    with long_read(ctx.engine) as connection:
         first, second = _sides(ctx, connection, path)
         if place is None:  # A cursor comes from a page for which this was found out.
             comparing.require_same_rows(connection, first.job, second.job)

@@ -116,11 +116,12 @@ def _ask(target: _Target) -> Response:
     wait = preferred_wait()
     _refuse_without_model(ctx, target)
     most = ctx.settings.max_waiting_explanations
-    if asking.ask(ctx.engine, owner(), target.kind, target.job_id, target.row_no, max_waiting=most):
+    is_new = asking.ask(ctx.engine, owner(), target.kind, target.job_id, target.row_no, max_waiting=most)
+    if is_new:
         ctx.bell.ring()
     wait = wait if wait and may_hold() else 0.0
     if wait:
-        wait_until(ctx, target.job_id, wait, lambda connection: not target.asked(connection)[1].is_open)
+        wait_until(ctx, target.job_id, wait, lambda c: not target.asked(c)[1].is_open, is_new=is_new)
     response = _answer(target, accepted=True)
     response.headers["Location"] = target.address
     if wait:
@@ -140,15 +141,20 @@ def _answer(target: _Target, *, accepted: bool) -> Response:
 
 
 def _refuse_without_model(ctx: Context, target: _Target) -> None:
-    """Only the model that classified a text can explain it. Raises a problem when other models run, and it does not."""
+    """Only the model that classified a text can explain it. Raises a problem when other models run, and it does not.
+
+    Workers on trial count for what their own model has classified; nobody is told to send a text again for them.
+    """
     with transaction(ctx.engine) as connection:
         row = target.row(connection)
-        alive = fleet.models_alive(connection)
+        workers = fleet.workers(connection)
+    alive = {worker.model_id for worker in workers}
+    for_new_texts = {worker.model_id for worker in workers if not worker.trial}
     is_there = row.explanation is not None and row.explanation.error_code is None
-    if row.model_id is None or is_there or not alive or row.model_id in alive:
+    if row.model_id is None or is_there or not for_new_texts or row.model_id in alive:
         return
     model = ctx.models.by_id(row.model_id)
-    running = ", ".join(sorted(one.label for one in ctx.models.all() if one.id in alive))
+    running = ", ".join(sorted(one.label for one in ctx.models.all() if one.id in for_new_texts))
     raise ProblemError(
         409,
         "model_not_running",

@@ -12,7 +12,8 @@ from api.represent import classification, result_row
 from api.resources.classifications import PATH as TEXTS_PATH
 from api.resources.common import documented, json_response
 from api.resources.jobs import PATH as JOBS_PATH
-from api.shapes import ClassificationOut, FeedbackIn, IdPath, ResultOut, RowPath
+from api.result_shapes import ResultOut
+from api.shapes import ClassificationOut, FeedbackIn, IdPath, RowPath
 from jobs import feedback, reading
 from jobs.database import transaction
 from jobs.errors import NotFoundError
@@ -24,6 +25,9 @@ LARGEST_ROW = 2**31 - 1
 blueprint = APIBlueprint(
     "feedback", __name__, abp_tags=[Tag(name="Feedback", description="What is right, to train with later")]
 )
+
+_TAKING_BACK = "Its copy of the text goes as well. Also of a text that has expired, which leaves nothing else behind."
+_GONE = {"description": "Nothing is known of it any more"}
 
 
 @blueprint.post(
@@ -41,6 +45,17 @@ def judge_text(path: IdPath, body: FeedbackIn) -> Response:
     return json_response(classification(job, row, ctx.models.by_id(row.model_id)))
 
 
+@blueprint.delete(
+    f"{TEXTS_PATH}/<id>/feedback",
+    summary="Take back what was said of a posted text",
+    description=_TAKING_BACK,
+    responses=documented(404, s204=_GONE),
+)
+def take_back_text(path: IdPath) -> Response:
+    feedback.take_back(context().engine, owner(), JobKind.TEXTS, *parse_text_id(path.id))
+    return Response(status=204)
+
+
 @blueprint.post(
     f"{JOBS_PATH}/<id>/rows/<row>/feedback",
     summary="Say which topics are right for a row of a file",
@@ -50,13 +65,28 @@ def judge_text(path: IdPath, body: FeedbackIn) -> Response:
 def judge_row(path: RowPath, body: FeedbackIn) -> Response:
     ctx = context()
     job_id = parse_job_id(path.id)
-    if not 0 < path.row <= LARGEST_ROW:
-        raise NotFoundError("There is no such row.")
-    feedback.record(ctx.engine, owner(), JobKind.FILE, job_id, path.row, _known(ctx, body.topics))
+    feedback.record(ctx.engine, owner(), JobKind.FILE, job_id, _row_no(path), _known(ctx, body.topics))
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, owner(), job_id)
         [row] = reading.page_of_rows(connection, job, after=path.row - 1, limit=1)
     return json_response(result_row(row, job, ctx.models.by_id(row.model_id), {}))
+
+
+@blueprint.delete(
+    f"{JOBS_PATH}/<id>/rows/<row>/feedback",
+    summary="Take back what was said of a row of a file",
+    description=_TAKING_BACK,
+    responses=documented(404, s204=_GONE),
+)
+def take_back_row(path: RowPath) -> Response:
+    feedback.take_back(context().engine, owner(), JobKind.FILE, parse_job_id(path.id), _row_no(path))
+    return Response(status=204)
+
+
+def _row_no(path: RowPath) -> int:
+    if not 0 < path.row <= LARGEST_ROW:
+        raise NotFoundError("There is no such row.")
+    return path.row
 
 
 def _known(ctx: Context, topics: Sequence[str]) -> list[str]:

@@ -19,11 +19,10 @@ from api.resources.jobs import expires_at
 from api.shapes import CsvOptions, JobsCsvQuery, JobsFilter, TextsCsvQuery, TextsFilter
 from jobs.csv_lines import csv_lines
 from jobs.database import transaction
-from jobs.exporting import SUSPICIOUS
+from jobs.exporting import BOM, SUSPICIOUS
 from jobs.history import list_files, list_texts
 
 PAGE = 500
-BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)?")
 _CSV = {"content": {"text/csv": {"schema": {"type": "string"}}}}
 
@@ -112,9 +111,11 @@ def _csv(
     name: str, options: CsvOptions, header: list[str], line: Callable[[dict[str, Any]], list[Any]], pages: Resources
 ) -> Response:
     def blocks() -> Iterator[bytes]:
-        yield (BOM if options.bom else b"") + _lines([header])
+        head = (BOM if options.bom else b"") + _lines([header])
         for page in pages:
-            yield _lines([cell if options.raw else defused(cell) for cell in line(item)] for item in page)
+            # The header goes with the first page, so that nothing is sent before the first query has been answered.
+            yield head + _lines([cell if options.raw else defused(cell) for cell in line(item)] for item in page)
+            head = b""
 
     return _stream(f"{name}.csv", "text/csv; charset=utf-8", blocks())
 

@@ -11,6 +11,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from api.callers import owner
 from api.context import Context, context
 from api.files import Limits, open_file
+from api.held import hold
 from api.observe import note_job
 from api.problems import ProblemError, bad_input
 from api.represent import job_resource
@@ -69,6 +70,7 @@ def preview() -> Response:
 )
 def retry(path: IdPath) -> Response:
     ctx = context()
+    hold()
     made = retrying.retry_failed(
         ctx.engine,
         owner(),
@@ -92,6 +94,7 @@ def retry(path: IdPath) -> Response:
 def rerun(path: IdPath) -> Response:
     ctx = context()
     wanted = RerunIn.model_validate(request.get_json() if request.get_data() else {}).model
+    hold()
     made = retrying.rerun(
         ctx.engine,
         owner(),
@@ -122,7 +125,8 @@ def _running_model(ctx: Context, wanted: str | None) -> Model:
         409,
         "model_not_running",
         f"No live worker runs {named[0].label if named else 'a model'}. Running now: {running}. "
-        "Start a worker with the model that you want (RUBRIKA_MODEL=FOLDER rubrika worker) and send this again.",
+        "Start one more worker with the model that you want, on trial, so that new texts stay with the active model "
+        "(RUBRIKA_TRIAL=1 RUBRIKA_MODEL=FOLDER rubrika worker), and send this again.",
     )
 
 

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from api.callers import owner
 from api.context import Context, context
 from api.files import ByteStream, FileReader, Limits, open_file
+from api.held import hold
 from api.incoming import Hashed
 from api.observe import note_job
 from api.represent import cursor, job_resource, page, read_cursor, when
@@ -19,8 +20,9 @@ from api.resources.common import documented, fingerprint_of, idempotency, json_r
 from api.resources.filters import repeated, wanted_files
 from api.shapes import IdPath, JobOut, JobsOut, JobsQuery
 from api.uploads import Upload, receive
-from jobs import ending, fleet, reading, store
+from jobs import ending, feedback, fleet, reading, store
 from jobs.database import transaction
+from jobs.errors import NotFoundError
 from jobs.history import list_files
 from jobs.records import Idempotency, Job, NewJob, NewText, parse_job_id
 from jobs.states import TERMINAL_STATES, JobKind, Lane
@@ -46,13 +48,18 @@ FILE_BODY = {
                 },
             },
         },
-        "text/csv": {"schema": {"type": "string", "format": "binary"}},
-        "text/tab-separated-values": {"schema": {"type": "string", "format": "binary"}},
-        "application/x-ndjson": {"schema": {"type": "string", "format": "binary"}},
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": {
-            "schema": {"type": "string", "format": "binary"},
+        "application/json": {"schema": {"type": "array", "minItems": 1, "description": "objects, one for each post"}},
+        **{
+            media_type: {"schema": {"type": "string", "format": "binary"}}
+            for media_type in (
+                "text/csv",
+                "text/tab-separated-values",
+                "text/plain",
+                "application/x-ndjson",
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+                "application/vnd.apache.parquet",
+            )
         },
-        "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
@@ -143,19 +150,26 @@ def read(path: IdPath) -> BaseResponse:
 )
 def cancel(path: IdPath) -> Response:
     ctx = context()
-    ending.cancel(ctx.engine, owner(), parse_job_id(path.id))
+    job = _job(ctx, path.id)
+    ending.cancel(ctx.engine, owner(), job.id)
     return json_response(_resource(ctx, _job(ctx, path.id)), 202)
 
 
 @blueprint.delete(
     f"{PATH}/<id>",
     summary="Remove a file, its texts and its results",
+    description="With what was said of its rows; of a file that has expired, that alone is left to remove.",
     responses=documented(404, s204={"description": "The data is gone"}),
 )
 def delete(path: IdPath) -> Response:
     ctx = context()
-    job = _job(ctx, path.id)
-    ending.delete(ctx.engine, owner(), job.id)
+    hold()
+    try:
+        job = _job(ctx, path.id)
+        ending.delete(ctx.engine, owner(), job.id)
+    except NotFoundError:
+        if not feedback.forget_expired(ctx.engine, owner(), parse_job_id(path.id)):
+            raise
     return Response(status=204)
 
 

@@ -17,9 +17,10 @@ from api.represent import cursor, page, read_cursor, result_row, summary_resourc
 from api.resources.common import documented, fingerprint_of, json_response, read_thresholds
 from api.resources.filters import read_filter, read_order, repeated
 from api.resources.jobs import PATH
-from api.shapes import CsvQuery, ExportQuery, IdPath, ResultsOut, ResultsQuery, SummaryOut, ThresholdsQuery
+from api.result_shapes import ResultsOut, SummaryOut
+from api.shapes import CsvQuery, ExportQuery, IdPath, ResultsQuery, ThresholdsQuery
 from jobs import feedback, reading, summing
-from jobs.database import transaction
+from jobs.database import long_read, transaction
 from jobs.exporting import Export, export_csv, export_json, export_ndjson
 from jobs.filtering import RowFilter
 from jobs.records import Job, Model, parse_job_id
@@ -82,7 +83,8 @@ def _sorted(
     if place and not 0 <= place[0] <= 1:
         raise bad_input("cursor", "invalid_cursor", "The cursor is none of ours.")
     after = Place(*place) if place else None
-    with transaction(ctx.engine) as connection:
+    hold()
+    with long_read(ctx.engine) as connection:
         rows, on, seen = sorted_rows(
             connection, job, order, wanted, ctx.models.all(), thresholds, after=after, limit=query.limit
         )
@@ -95,6 +97,8 @@ def _sorted(
 @blueprint.get(
     f"{PATH}/<id>/summary",
     summary="A file as a whole: shares of topics, histograms, pairs, failures",
+    description="Of the rows that `model` has computed. Where another model was activated meanwhile, `other_models` "
+    "says how many rows are not counted: the topics of two models need not be the same.",
     responses=documented(404, s200=SummaryOut),
 )
 def summary(path: IdPath, query: ThresholdsQuery) -> BaseResponse:
@@ -103,8 +107,12 @@ def summary(path: IdPath, query: ThresholdsQuery) -> BaseResponse:
     thresholds = read_thresholds(query.thresholds, model)
 
     def answer() -> Response:
-        with transaction(ctx.engine) as connection:
-            return json_response(summary_resource(summing.summarise(connection, job, model, thresholds), model))
+        if thresholds:
+            hold()
+        with long_read(ctx.engine) as connection:
+            found = summing.summarise(connection, job, model, thresholds)
+        others = [(ctx.models.by_id(model_id), rows) for model_id, rows in found.others.items()]
+        return json_response(summary_resource(found, model, others))
 
     return _unless_known(ctx, job, answer)
 
@@ -116,8 +124,8 @@ def summary(path: IdPath, query: ThresholdsQuery) -> BaseResponse:
 )
 def results_csv(path: IdPath, query: CsvQuery) -> Response:
     ctx, export = exported(path.id, query)
-    blocks = export_csv(ctx.engine, export, defuse=not query.raw)
-    return stream(export.job, "csv", MEDIA_TYPES["csv"], chain([b"\xef\xbb\xbf"], blocks) if query.bom else blocks)
+    blocks = export_csv(ctx.engine, export, defuse=not query.raw, bom=bool(query.bom))
+    return stream(export.job, "csv", MEDIA_TYPES["csv"], blocks)
 
 
 @blueprint.get(
@@ -181,7 +189,7 @@ def _unless_known(ctx: Context, job: Job, answer: Callable[[], Response]) -> Bas
         return answer()
     models = [f"{model.sha256} {model.label} {model.topics}" for model in ctx.models.all()]
     with transaction(ctx.engine) as connection:
-        judged = feedback.last_given(connection, job.id)
+        judged = feedback.standing(connection, job.id)
     tag = fingerprint_of(request.full_path, str(job.finished_at), str(judged), *models)[:32]
     response = Response() if request.if_none_match.contains_weak(tag) else answer()
     response.set_etag(tag, weak=True)

@@ -34,10 +34,16 @@ def list_models() -> Response:
     return json_response({"items": [model_resource(model) for model in context().models.all()]})
 
 
-@blueprint.get(f"{PATH}/models/<name>", summary="A model with its card", responses=documented(404, s200=ModelOut))
+@blueprint.get(
+    f"{PATH}/models/<name>",
+    summary="A model with its card",
+    description="By its name, as `name@version`, or by its `sha256`. Of several with the name that you give it is the "
+    "active one, else the one that was registered last; a `sha256` is that of one model alone.",
+    responses=documented(404, s200=ModelOut),
+)
 def read_model(path: NamePath) -> Response:
     for model in context().models.all():
-        if path.name in {model.name, model.label}:
+        if path.name in {model.name, model.label, model.sha256}:
             return json_response(model_resource(model))
     raise NotFoundError("There is no such model.")
 

@@ -3,8 +3,9 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api import streams as api_streams
 from api.app import create_app
 from api.streams import LOOK_SECONDS, Look, Streams
 from jobs.settings import Settings
@@ -21,8 +23,8 @@ from tests.support import wait_until
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Room for one stream only."""
-    return replace(settings, max_streams=1)
+    """Room for one stream only, and chunks of two rows."""
+    return replace(settings, max_streams=1, chunk_rows=2)
 
 
 def blocks(answer: TestResponse) -> Iterator[dict[str, str]]:
@@ -99,6 +101,42 @@ def test_one_stream_too_many_is_refused_until_another_ends(app: Any, client: Fla
     with listen(client, job):
         pass  # Nothing was read of it, and it has given its place back all the same.
     assert streams.count() == 0
+
+
+class Pauses:
+    """Time that passes only while a stream pauses, and what happens in each pause."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self.now = 1000.0
+        self._happens = happens
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        self._happens()
+        return False
+
+
+def test_a_stream_says_at_most_two_things_a_second(
+    app: Any, client: FlaskClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = upload(client, b"text\n" + "матч\n".encode() * 12).get_json()
+    time_ = Pauses(lambda: (worker.work_chunk(), worker.work_chunk()))
+    monkeypatch.setattr(api_streams, "time", time_)
+    monkeypatch.setattr(app.extensions["rubrika"].streams, "_stopping", time_)
+    with listen(client, job) as answer:
+        told = [
+            (time_.now, json.loads(block["data"])["rows"]["succeeded"])
+            for block in blocks(answer)
+            if block.get("event") == "job"
+        ]
+    assert [rows for _, rows in told] == [0, 4, 8, 12], "two changes in one pause are told as one"
+    assert [later - earlier for (earlier, _), (later, _) in pairwise(told)] == [0.5] * 3
 
 
 def test_streams_never_take_more_than_half_of_the_threads(settings: Settings) -> None:

@@ -6,13 +6,12 @@ import json
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from api.app import create_app
 from jobs.database import run
 from jobs.settings import Settings
-from jobs.states import Lane
 from tests.integration.api_support import CSV, V1, Worker, assert_problem, upload
 
 
@@ -179,19 +178,24 @@ def test_cancel_delete_and_list(client: FlaskClient, worker: Worker) -> None:
     assert_problem(client.get(f"{V1}/jobs?status=paused"), 422)
 
 
-def test_a_running_job_tells_its_rate(client: FlaskClient, worker: Worker) -> None:
+def test_a_running_job_tells_its_rate(client: FlaskClient, worker: Worker, engine: Engine) -> None:
     data = "text\n" + "".join(f"текст {n}\n" for n in range(600))
     job = upload(client, data.encode()).get_json()
-    engine: Engine = worker._engine
-    run(engine, lambda c: worker._one(c, Lane.BULK))
-    client.delete(upload(client, CSV).get_json()["links"]["self"])
+    assert (job["progress"], job["rows_per_second"], job["eta_seconds"]) == (0, None, None)
+    assert worker.work_chunk() == 256
+    # As if this had taken ten seconds; of longer ones the last twenty count.
+    run(engine, lambda c: c.execute(text("UPDATE jobs SET started_at = started_at - interval '10 s'")))
     now = client.get(job["links"]["self"]).get_json()
-    if now["status"] == "running":
-        assert now["rows_per_second"] > 0
-        assert now["eta_seconds"] > 0
-        assert 0 < now["progress"] < 1
+    assert (now["status"], now["rows"]["queued"]) == ("running", 344)
+    assert now["progress"] == pytest.approx(256 / 600, abs=1e-4)
+    rate = now["rows_per_second"]
+    assert 12.8 <= rate <= 25.6
+    # Of all rows that are left, and rounded up; the rate is rounded to a tenth.
+    assert 344 / (rate + 0.06) <= now["eta_seconds"] < 344 / (rate - 0.06) + 1
     worker.work()
-    assert client.get(job["links"]["self"]).get_json()["rows_per_second"] > 0
+    done = client.get(job["links"]["self"]).get_json()
+    assert (done["status"], done["progress"], done["eta_seconds"]) == ("succeeded", 1, 0)
+    assert done["rows_per_second"] > 0
 
 
 def test_a_preview_shows_what_would_be_read_and_stores_nothing(client: FlaskClient) -> None:

@@ -1,12 +1,15 @@
 """What becomes of a job after it was sent: tried again, computed again, cancelled, deleted, expired."""
 
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 
-from jobs import fleet, partitions
+from api.app import create_app
+from jobs import fleet, partitions, sweeping
 from jobs.database import run, transaction
 from jobs.records import Topic
 from jobs.settings import Settings
@@ -177,6 +180,14 @@ def test_a_running_job_of_100_000_rows_is_cancelled_and_its_finished_rows_stay(
     assert len(exported) == 100_000
 
 
+def test_posted_texts_are_no_file_that_could_be_cancelled(client: FlaskClient, worker: Worker) -> None:
+    posted = client.post(f"{V1}/classifications", json={"text": "матч"}).get_json()
+    request_id = posted["id"].partition("-")[0]
+    assert_problem(client.post(f"{V1}/jobs/{request_id}/cancel"), 404)
+    assert client.get(f"{V1}/classifications/{posted['id']}").get_json()["status"] == "queued"
+    assert worker.work() == 1
+
+
 def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(
     client: FlaskClient, busy_worker: Worker, engine: Engine
 ) -> None:
@@ -209,6 +220,25 @@ def test_what_is_over_its_retention_is_answered_like_what_never_was(
     assert client.get(f"{V1}/jobs").get_json()["items"] == []
     assert client.get(f"{V1}/classifications").get_json()["items"] == []
     assert counts(engine, job) == {"jobs": 0, "chunks": 0, "texts": 0, "results": 0}
+
+
+def test_a_job_says_when_it_is_dropped(client: FlaskClient, worker: Worker, engine: Engine) -> None:
+    job = upload(client, CSV).get_json()
+    for days, is_over in ((30, False), (31, True)):
+        day = date.fromisoformat(_make_old(engine, days=days))
+        said = now(client, job)["expires_at"]
+        assert said == f"{day + timedelta(days=31)}T00:00:00.000Z"
+        assert (datetime.fromisoformat(said) <= datetime.now(UTC)) == is_over
+        assert (day in run(engine, lambda c: sweeping.keep_days(c, 30))) == is_over
+
+
+def test_a_job_that_is_kept_for_ever_says_of_no_end(settings: Settings, worker: Worker, engine: Engine) -> None:
+    app = create_app(replace(settings, retention_days=0))
+    job = upload(app.test_client(), CSV).get_json()
+    _make_old(engine, days=5000)
+    assert (job["expires_at"], now(app.test_client(), job)["expires_at"]) == (None, None)
+    assert run(engine, lambda c: sweeping.keep_days(c, 0)) == []
+    app.extensions["rubrika"].close()
 
 
 def _make_old(engine: Engine, *, days: int) -> str:

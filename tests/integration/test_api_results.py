@@ -202,7 +202,8 @@ def test_before_there_is_a_model_what_is_there_can_be_read(client: FlaskClient) 
     links = upload(client, 'text,likes\nматч,1\n" ",2\n'.encode()).get_json()["links"]
     summary = client.get(links["summary"]).get_json()
     assert summary == {
-        "model": None, "computed": 0, "none_assigned": 0, "truncated": 0, "topics": [], "pairs": [],
+        "model": None, "model_sha256": None, "computed": 0, "none_assigned": 0, "truncated": 0,
+        "topics": [], "pairs": [], "other_models": [],
         "failures": [{"code": "empty_text", "rows": 1, "examples": [2]}],
     }  # fmt: skip
     lines = client.get(f"{links['csv']}?bom=0").text.splitlines()

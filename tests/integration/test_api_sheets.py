@@ -230,6 +230,23 @@ def test_a_sheet_that_excel_cannot_hold_is_refused_with_a_way_out(
     assert len(parquet_rows(exported(client, job, "parquet"))) == 3
 
 
+@pytest.mark.parametrize("sampled", [5_000, 7])
+def test_rows_that_are_too_long_for_a_sheet_are_refused_before_it_begins(
+    client: FlaskClient, worker: Worker, monkeypatch: pytest.MonkeyPatch, sampled: int
+) -> None:
+    job = uploaded(client, worker, table(["id", "text"], *[[str(n), f"матч & {n:02} {'я' * 400}"] for n in range(60)]))
+    with zipfile.ZipFile(io.BytesIO(exported(client, job, "xlsx"))) as archive:
+        size = archive.getinfo("xl/worksheets/sheet1.xml").file_size
+    monkeypatch.setattr(exporting_xlsx, "SAMPLED_ROWS", sampled)
+    monkeypatch.setattr(exporting_xlsx, "MAX_SHEET_BYTES", size * 11 // 10)
+    assert len(sheet_rows(exported(client, job, "xlsx"))) == 61
+    monkeypatch.setattr(exporting_xlsx, "MAX_SHEET_BYTES", size * 8 // 10)
+    body = assert_problem(client.get(f"{V1}/jobs/{job}/results.xlsx"), 422, "too_large_for_xlsx")
+    assert "CSV, NDJSON, JSON or Parquet" in body["detail"]
+    assert len(sheet_rows(exported(client, job, "xlsx", q="матч & 07"))) == 2
+    assert len(parquet_rows(exported(client, job, "parquet"))) == 60
+
+
 def test_a_sheet_that_breaks_in_the_middle_does_not_look_whole(app: Any, client: FlaskClient) -> None:
     job = uploaded_long(client)
     response = client.get(f"{V1}/jobs/{job}/results.xlsx", buffered=False)

@@ -3,9 +3,12 @@
 import gzip
 import io
 import json
+from typing import Any
 
 import pytest
+import schemathesis
 from flask.testing import FlaskClient
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from werkzeug.test import TestResponse
 
 from jobs.settings import Settings
@@ -41,6 +44,15 @@ def test_waiting_ends_when_its_time_is_over(client: FlaskClient, worker: Worker)
     response = client.post(f"{V1}/classifications", json={"doc_text": "матч"}, headers={"Prefer": "wait=1"})
     assert response.status_code == 202
     assert response.headers["Retry-After"] == "1"
+
+
+def test_nobody_waits_longer_than_a_minute_however_long_he_asks_for(client: FlaskClient, worker: Worker) -> None:
+    """Nothing is waited for here: the text is finished when the same request comes again."""
+    once = {"Idempotency-Key": "once"}
+    client.post(f"{V1}/classifications", json={"text": "матч"}, headers=once)
+    worker.work()
+    again = client.post(f"{V1}/classifications", json={"text": "матч"}, headers={**once, "Prefer": "wait=900"})
+    assert (again.status_code, again.headers["Preference-Applied"]) == (200, "wait=60")
 
 
 def test_many_texts_come_back_in_their_order(client: FlaskClient, busy_worker: Worker) -> None:
@@ -151,6 +163,31 @@ def test_json_that_is_packed_is_refused_with_what_to_do_wherever_json_is_read(
     plain = client.post(f"{V1}/classifications", json={"text": "a"}, headers={"Content-Encoding": "identity"})
     assert plain.status_code == 202
     assert len(client.get(f"{V1}/classifications").get_json()["items"]) == 1
+
+
+def test_one_text_and_many_are_answered_as_the_document_says(app: Any, busy_worker: Worker) -> None:
+    document = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    for body in ({"text": "матч"}, {"items": [{"text": "матч"}, {"text": "сломай", "custom_id": "b"}]}):
+        for wait, status in (("wait=10", 200), ("", 202)):
+            case = document[f"{V1}/classifications"]["POST"].Case(
+                body=body, media_type="application/json", headers={"Prefer": wait}
+            )
+            answer = case.call()
+            assert answer.status_code == status
+            case.validate_response(answer, [status_code_conformance, response_schema_conformance])
+    schema = document.raw_schema["paths"][f"{V1}/classifications"]["post"]["responses"]["200"]
+    assert schema["content"]["application/json"]["schema"]["oneOf"] == [
+        {"$ref": "#/components/schemas/ClassificationOut"},
+        {"$ref": "#/components/schemas/ClassificationsOut"},
+    ]
+
+
+def test_the_document_names_every_header_and_kind_of_body_that_is_heard() -> None:
+    found = operations()
+    for path in (f"{V1}/classifications", *(path for path, _ in found if path.endswith("/explanation"))):
+        assert "Prefer" in {one["name"] for one in found[(path, "post")]["parameters"]}, path
+    for path in (f"{V1}/jobs", f"{V1}/jobs/preview"):
+        assert {"application/json", "text/plain"} <= set(found[(path, "post")]["requestBody"]["content"]), path
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient, settings: Settings) -> None:

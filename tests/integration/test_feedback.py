@@ -128,6 +128,64 @@ def test_a_deleted_job_takes_its_judgements_along_and_an_expired_one_leaves_them
     assert judged() == 1
 
 
+def test_what_was_said_is_taken_back_and_the_page_of_it_is_sent_again(client: FlaskClient, worker: Worker) -> None:
+    job = upload(client, f"text\n{MATCH}\n{PIE}\n".encode()).get_json()
+    text_ = post_text(client, worker, text=MATCH)
+    rows, results = f"{job['links']['self']}/rows", job["links"]["results"]
+    for address in (text_, f"{rows}/1", f"{rows}/2"):
+        assert_problem(client.delete(f"{address}/feedback"), 404, "not_found")
+        client.post(f"{address}/feedback", json={"topics": ["sport"]})
+    known = {"If-None-Match": client.get(results).headers["ETag"]}
+    assert client.get(results, headers=known).status_code == 304
+    # The judgement of row 2 is the last one, and stays.
+    assert client.delete(f"{rows}/1/feedback").status_code == 204
+    again = client.get(results, headers=known)
+    assert [row["feedback"] for row in again.get_json()["items"]] == [None, ["sport"]]
+    assert client.delete(f"{text_}/feedback").status_code == 204
+    assert client.get(text_).get_json()["feedback"] is None
+    # Neither is a text reached as a row of a file, nor a row as a text.
+    request_id = text_.rsplit("/", 1)[1].partition("-")[0]
+    client.post(f"{text_}/feedback", json={"topics": []})
+    for missing in (
+        f"{V1}/jobs/{request_id}/rows/1/feedback",
+        f"{V1}/classifications/{job['id']}-2/feedback",
+        f"{rows}/0/feedback",
+        f"{rows}/{2**40}/feedback",
+        f"{V1}/classifications/nothing/feedback",
+    ):
+        assert_problem(client.delete(missing), 404, "not_found")
+    assert client.get(text_).get_json()["feedback"] == []
+    assert client.get(results).get_json()["items"][1]["feedback"] == ["sport"]
+
+
+def test_what_was_said_of_what_has_expired_can_be_forgotten(
+    client: FlaskClient, worker: Worker, engine: Engine
+) -> None:
+    def judged() -> int:
+        with transaction(engine) as connection:
+            return int(connection.execute(text("SELECT count(*) FROM feedback")).scalar_one())
+
+    job = upload(client, f"text\n{MATCH}\n{PIE}\n".encode()).get_json()
+    text_ = post_text(client, worker, text=PIE)
+    for address in (text_, f"{job['links']['self']}/rows/1", f"{job['links']['self']}/rows/2"):
+        client.post(f"{address}/feedback", json={"topics": ["sport"]})
+    # What is there is not expired: posted texts are no file, whose judgements would go by this.
+    request_id = text_.rsplit("/", 1)[1].partition("-")[0]
+    assert_problem(client.delete(f"{V1}/jobs/{request_id}"), 404)
+    with transaction(engine) as connection:
+        day = connection.execute(text("SELECT day FROM jobs LIMIT 1")).scalar_one()
+        connection.execute(text("UPDATE feedback SET owner = 'boris' WHERE row_no = 2"))
+    run(engine, lambda connection: partitions.drop_day(connection, day))
+    assert judged() == 3
+    assert_problem(client.get(job["links"]["self"]), 404)
+    assert client.delete(job["links"]["self"]).status_code == 204
+    assert_problem(client.delete(job["links"]["self"]), 404)
+    assert judged() == 2, "that of another owner is not ours to remove"
+    assert client.delete(f"{text_}/feedback").status_code == 204
+    assert_problem(client.delete(f"{text_}/feedback"), 404)
+    assert judged() == 1
+
+
 def test_judgements_become_a_folder_to_train_with(
     client: FlaskClient, worker: Worker, settings: Settings, engine: Engine, tmp_path: Path
 ) -> None:

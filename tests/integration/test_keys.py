@@ -266,6 +266,27 @@ def test_guessing_is_slowed_down_and_no_holder_of_a_key_with_it(client: FlaskCli
     assert client.get(JOBS, environ_base={"REMOTE_ADDR": "192.0.2.9"}).status_code == 401
 
 
+def test_strangers_are_counted_by_address_and_those_of_ipv6_by_network(
+    app: Any, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has one address of IPv6 has 2**64 of them."""
+    limiter = app.extensions["rubrika"].limiter
+    counted: list[str] = []
+    take = limiter.take
+    monkeypatch.setattr(limiter, "take", lambda name, most: (counted.append(name), take(name, most))[1])
+
+    def come(address: str) -> str:
+        assert client.get(JOBS, environ_base={"REMOTE_ADDR": address}).status_code == 401
+        return counted[-1]
+
+    network = come("2001:db8:0:1::1")
+    assert come("2001:db8:0:1:ffff:ffff:ffff:ffff") == come("2001:db8::1:0:0:0:7") == network
+    others = ["2001:db8:0:2::1", "2001:db8:1:1::1", "2001:db9:0:1::1", "192.0.2.1", "192.0.2.2"]
+    assert len({network, *map(come, others)}) == 6
+    # A socket of both kinds names addresses of IPv4 like this.
+    assert come("::ffff:192.0.2.1") == come("192.0.2.1") != come("::ffff:192.0.2.2")
+
+
 def test_a_database_that_is_away_is_503_and_the_pages_stay(app: Any, settings: Settings, anna: Keyed) -> None:
     browser = app.test_client()
     sign_in(browser, anna.key)

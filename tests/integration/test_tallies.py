@@ -85,6 +85,7 @@ def assert_same(found: summing.Summary, wanted: summing.Summary) -> None:
     )  # fmt: skip
     assert found.pairs == wanted.pairs
     assert found.failures == wanted.failures
+    assert found.others == wanted.others
     for mine, other in zip(found.topics, wanted.topics, strict=True):
         assert (mine.topic, mine.assigned, mine.histogram) == (other.topic, other.assigned, other.histogram)
         assert (mine.mean_probability is None) == (other.mean_probability is None)
@@ -180,9 +181,9 @@ def test_rows_of_two_models_have_a_tally_each(engine: Engine) -> None:
     assert finish_some(engine, model, [0.6, 0.1, 0.9])
     other = run(engine, lambda c: register(c, TOPICS[::-1], sha256="1" * 64))
     finish_all(engine, other, [0.9, 0.1, 0.2])
-    for one in (model, other):
+    for one, beside in ((model, other), (other, model)):
         found = summary(engine, job_id, one)
-        assert found.computed == 4
+        assert (found.computed, found.others) == (4, {beside.id: 4})
         assert_same(found, counted(engine, job_id, one))
 
 

@@ -24,6 +24,8 @@ LEFT_OUT = {
     "GET /api/v1/jobs.json": "the iterators give the history",
     "GET /api/v1/classifications/{id}/explanation": "explain=True gives it with the classification",
     "POST /api/v1/classifications/{id}/explanation": "explain=True asks for it with the text",
+    "DELETE /api/v1/classifications/{id}/feedback": "`feedback` puts another judgement in its place",
+    "DELETE /api/v1/jobs/{id}/rows/{row}/feedback": "`feedback` puts another judgement in its place",
     "GET /api/v1/jobs/{id}/rows/{row}/explanation": "the page's own; a row is sent as a text to have it explained",
     "POST /api/v1/jobs/{id}/rows/{row}/explanation": "the page's own; a row is sent as a text to have it explained",
     "GET /api/v1/session": "browsers have sessions, programs have keys",
@@ -143,6 +145,7 @@ def operations_of_the_client() -> Iterator[str]:
         calls.retry("{id}", key=None),
         calls.rerun("{id}", None, key=None),
         calls.delete("{id}"),
+        calls.events("{id}"),
         calls.results("{id}"),
         calls.summary("{id}", None),
         calls.compare("{id}", "{other}", 1),
@@ -159,7 +162,6 @@ def operations_of_the_client() -> Iterator[str]:
         if call.sink is not None:
             call.sink.file.close()
         yield f"{call.method} {call.path.replace('%7B', '{').replace('%7D', '}').replace('/rows/0/', '/rows/{row}/')}"
-    yield f"GET {calls.events_path('{id}').replace('%7B', '{').replace('%7D', '}')}"
 
 
 def test_every_operation_is_covered_or_left_out_on_purpose(document: dict[str, Any]) -> None:
