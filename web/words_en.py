@@ -295,8 +295,8 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "problem.conflict": "Things have changed while the page was open. Load it anew.",
     "problem.idempotency_mismatch": "This file has been accepted already, read in another way: it is in the list "
     "below. To have it accepted in this way too, send it once more.",
-    "problem.model_not_running": "No worker runs this model now. Start one (on the server: RUBRIKA_MODEL=folder "
-    "rubrika worker) and try again.",
+    "problem.model_not_running": "No worker runs this model now. Start one more with it, on trial (on the server: "
+    "RUBRIKA_TRIAL=1 RUBRIKA_MODEL=folder rubrika worker), and try again. New texts stay with the present model.",
     **ENGLISH_FILES,
     **ENGLISH_MODEL,
     **ENGLISH_SESSION,

@@ -199,6 +199,7 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "rows.searching": "Searching: {n} of {total} looked at, {found} found…",
     "rows.stop": "Stop searching",
     "rows.none_found": "There are no such rows.",
+    "rows.none_so_far": "There are no such rows among those searched.",
     "order.file": "as in the file",
     "order.most": "{topic}: the most likely first",
     "order.least": "{topic}: the least likely first",
@@ -207,6 +208,10 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "summary.none": "None of the topics",
     "summary.of_all": {"one": "Of {n} row", "other": "Of {n} rows"},
     "summary.so_far": {"one": "Of {n} row so far", "other": "Of {n} rows so far"},
+    "summary.other_model": {
+        "one": "The model {model} has computed {n} more row, which is not counted here.",
+        "other": "The model {model} has computed {n} more rows, which are not counted here.",
+    },
     "summary.threshold": "Threshold: {topic}",
     "summary.examples": "No. {rows}",
     "chart.bin": "probability {from} – {to}, rows: {rows}",

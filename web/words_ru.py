@@ -316,8 +316,9 @@ RUSSIAN: dict[str, str | dict[str, str]] = {
     "problem.conflict": "Пока страница была открыта, состояние изменилось. Обновите её.",
     "problem.idempotency_mismatch": "Этот файл уже принят, но прочитан иначе: он в списке ниже. Чтобы принять его и "
     "так, отправьте его ещё раз.",
-    "problem.model_not_running": "Ни один обработчик сейчас не работает с этой моделью. Запустите его (на сервере: "
-    "RUBRIKA_MODEL=папка rubrika worker) и повторите.",
+    "problem.model_not_running": "Ни один обработчик сейчас не работает с этой моделью. Запустите с ней ещё один, на "
+    "пробу (на сервере: RUBRIKA_TRIAL=1 RUBRIKA_MODEL=папка rubrika worker), и повторите. Новые тексты, как и раньше, "
+    "будет читать нынешняя модель.",
     **RUSSIAN_FILES,
     **RUSSIAN_MODEL,
     **RUSSIAN_SESSION,

@@ -294,7 +294,7 @@ def test_a_rerun_is_asked_for_again_under_the_key_of_the_one_whose_answer_was_lo
     def one_more(route: Route) -> None:
         answer = route.fetch()
         [model] = answer.json()["items"]
-        route.fulfill(response=answer, json={"items": [model, {**model, "version": "2.0.0"}]})
+        route.fulfill(response=answer, json={"items": [model, {**model, "version": "2.0.0", "sha256": "2" * 64}]})
 
     page.route(f"**{V1}/models", one_more)
     page.route("**/rerun", lambda route: asked.append(route))
@@ -310,7 +310,7 @@ def test_a_rerun_is_asked_for_again_under_the_key_of_the_one_whose_answer_was_lo
 
     press(1).abort()
     expect(notice.locator(".notice-title")).to_have_text("Сервер не отвечает")
-    answering(409, {"code": "conflict", "detail": "It is still being worked on."})(press(2))
+    answering(409, {"code": "key_in_flight", "detail": "It is still being worked on."})(press(2))
     expect(notice.locator(".notice-title")).to_have_text("Запрос ещё выполняется")
     expect(notice).not_to_contain_text("Обновите")
     press(3).abort()

@@ -38,7 +38,8 @@ export function sharesChart(items, total) {
 
 /**
  * How many rows have which probability: {element, update(bins, threshold)}. Heights are square roots, because most rows
- * are near 0 and a few hundred near 1 would not be seen beside them. `onPick(from, to)` hears a click on a bin.
+ * are near 0 and a few hundred near 1 would not be seen beside them. A threshold of null is one that nobody knows.
+ * `onPick(from, to)` hears a click on a bin.
  */
 export function histogramChart({ name, bins, onPick }) {
   const width = BIN_WIDTH * bins;
@@ -62,13 +63,14 @@ export function histogramChart({ name, bins, onPick }) {
         const height = histogram[bin] > 0 ? Math.max(1, Math.sqrt(histogram[bin] / most) * HEIGHT) : 0;
         bar.setAttribute("y", HEIGHT - height);
         bar.setAttribute("height", height);
-        bar.setAttribute("class", (bin + 0.5) / bins >= threshold ? "above" : "below");
+        bar.setAttribute("class", threshold === null || (bin + 0.5) / bins >= threshold ? "above" : "below");
         title.textContent = t("chart.bin", { from: percent(bin / bins), to: percent((bin + 1) / bins), rows: number(histogram[bin]) });
       });
+      line.setAttribute("display", threshold === null ? "none" : "inline");
       line.setAttribute("x1", threshold * width);
       line.setAttribute("x2", threshold * width);
-      const above = number(countAbove(histogram, threshold));
-      svg.setAttribute("aria-label", t("chart.histogram", { topic: name, threshold: percent(threshold), rows: above }));
+      const words = () => t("chart.histogram", { topic: name, threshold: percent(threshold), rows: number(countAbove(histogram, threshold)) });
+      svg.setAttribute("aria-label", threshold === null ? name : words());
     },
   };
 }

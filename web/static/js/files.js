@@ -126,7 +126,7 @@ function afterStop() {
 
 function showProgress({ sent, total, began }) {
   const share = total > 0 ? sent / total : 0;
-  setBar(byId("upload-bar"), share);
+  setBar(byId("upload-bar"), sent, total);
   byId("upload-bar").classList.toggle("reading", share >= 1);
   if (share >= 1) {
     byId("sending-words").textContent = t("files.reading", { name: chosen.name });
@@ -135,7 +135,7 @@ function showProgress({ sent, total, began }) {
   }
   const seconds = (performance.now() - began) / 1000;
   const left = sent > 0 && seconds > 2 ? timeLeft((seconds * (total - sent)) / sent) : null;
-  const words = t("files.sending", { share: progressPercent(share), sent: bytes(sent), total: bytes(total) });
+  const words = t("files.sending", { share: progressPercent(sent, total), sent: bytes(sent), total: bytes(total) });
   byId("sending-words").textContent = left ? `${words}, ${left}` : words;
 }
 

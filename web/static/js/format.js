@@ -4,27 +4,37 @@ import { language, t } from "./words.js";
 
 const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
-const shares = new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const shares = [1, 2, 3, 4].map((digits) => new Intl.NumberFormat(language, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }));
 const wholeShares = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
 const moments = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 const lists = new Intl.ListFormat(language, { style: "long", type: "conjunction" });
 
 export const number = (value) => whole.format(value);
 export const measure = (value) => short.format(value);
-/** A probability; one that is neither 0 nor 1 is not rounded to either. */
-export function percent(share) {
-  if (share > 0 && share < 0.0005) {
-    return `< ${shares.format(0.001)}`;
+/** A probability, with one digit or more; one that is neither 0 nor 1 is not rounded to either. */
+export function percent(share, digits = 1) {
+  const format = shares[digits - 1];
+  const least = 10 ** -(digits + 2);
+  if (share > 0 && share < least / 2) {
+    return `< ${format.format(least)}`;
   }
-  if (share < 1 && share >= 0.9995) {
-    return `> ${shares.format(0.999)}`;
+  if (share < 1 && share >= 1 - least / 2) {
+    return `> ${format.format(1 - least)}`;
   }
-  return shares.format(share);
+  return format.format(share);
 }
+
+/** A probability and its threshold as they stand side by side: with so many digits that it is seen which is greater. */
+export function percentPair(probability, threshold) {
+  const pairs = shares.map((_, at) => [percent(probability, at + 1), percent(threshold, at + 1)]);
+  return pairs.find(([one, other]) => one !== other) ?? pairs[0];
+}
+
 export const list = (items) => lists.format(items);
 
-/** A share of finished work: never rounded up to all of it. */
-export const progressPercent = (share) => wholeShares.format(Math.floor(share * 100) / 100);
+/** How many whole percent of the work are done: never rounded up, so that 100 are all of it. */
+export const wholePercent = (done, total) => (total > 0 ? Math.floor((done * 100) / total) : 0);
+export const progressPercent = (done, total) => wholeShares.format(wholePercent(done, total) / 100);
 
 export function moment(text) {
   return text ? moments.format(new Date(text)) : "";

@@ -1,8 +1,8 @@
 // Many rows by topics at one look: a column of colour for each row. A canvas, because elements by the thousand are slow.
 
-import { request } from "./api.js";
 import { byId, el } from "./dom.js";
 import { excerpt, number, percent } from "./format.js";
+import { gather } from "./gather.js";
 import { t } from "./words.js";
 
 const LINE = 18;
@@ -73,31 +73,42 @@ function rowsHeat({ topics, rows, labelledBy }) {
 /** Takes over the part of the page with the picture: of the first rows that are chosen, asked for when that changes. */
 export function makeHeat(address, choice) {
   let asking = null;
+  let stop = null; // Ends a search with what it has found.
   let shownFor = null;
 
-  async function load(topics) {
+  async function load(topics, total) {
     asking?.abort();
     const mine = new AbortController();
+    const enough = new AbortController();
     asking = mine;
+    stop = enough;
     try {
-      const params = new URLSearchParams([["limit", String(HEAT_ROWS)], ...choice.filterParams(), ...choice.thresholdParams()]);
-      const { data } = await request(`${address}/results?${params}`, { signal: mine.signal });
-      const some = data.items.length > 0;
+      const params = new URLSearchParams([...choice.filterParams(), ...choice.thresholdParams()]);
+      const onSearching = (searched, found) => {
+        byId("heat-words").textContent = t("rows.searching", { n: searched, total, found });
+      };
+      const { items } = await gather(`${address}/results?${params}`, HEAT_ROWS, { signal: mine.signal, stop: enough.signal, onSearching });
+      const some = items.length > 0;
       const words = choice.isFiltered() ? "heat.chosen_rows" : "heat.first_rows";
+      const none = enough.signal.aborted ? "rows.none_so_far" : "rows.none_found";
       // Without rows its place stays, so that what somebody looks at below does not move.
       byId("heat-part").hidden = false;
-      byId("heat").replaceChildren(...(some ? [rowsHeat({ topics, rows: data.items, labelledBy: "heat-heading" })] : []));
-      byId("heat-words").textContent = some ? t(words, { n: data.items.length }) : t("rows.none_found");
+      byId("heat").replaceChildren(...(some ? [rowsHeat({ topics, rows: items, labelledBy: "heat-heading" })] : []));
+      byId("heat-words").textContent = some ? t(words, { n: items.length }) : t(none);
     } catch {
-      byId("heat-part").hidden ||= !byId("heat").hasChildNodes();
-      // The rows are asked for by the table as well, which says what is wrong.
+      if (!mine.signal.aborted) {
+        // The rows are asked for by the table as well, which says what is wrong.
+        byId("heat-part").hidden ||= !byId("heat").hasChildNodes();
+        shownFor = "";
+      }
     }
   }
 
   return {
-    /** Draw when something else is to be drawn: `state` says what of the job the picture depends on. */
-    follow(topics, state) {
-      const wanted = `${state} ${choice.filterParams()}`;
+    /** Draw when something else is to be drawn: `state` says what of the job, which has `total` rows, the picture depends on. */
+    follow(topics, state, total) {
+      // Which rows are assigned a topic, and so are chosen, follows from thresholds; probabilities do not.
+      const wanted = `${state} ${choice.filterParams()} ${choice.isFiltered() ? choice.thresholdParams() : ""}`;
       if (topics.length > 0 && wanted !== shownFor) {
         if (shownFor === null) {
           // Room for the picture, so that what stands below does not jump when it comes.
@@ -106,8 +117,11 @@ export function makeHeat(address, choice) {
           byId("heat").style.minHeight = `${topics.length * LINE + WORDS}px`;
         }
         shownFor = wanted;
-        load(topics);
+        load(topics, total);
       }
+    },
+    stopSearch() {
+      stop?.abort();
     },
   };
 }

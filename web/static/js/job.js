@@ -6,7 +6,7 @@ import { byId, el, notice, put, say, setTitle } from "./dom.js";
 import { makeDownloads } from "./downloads.js";
 import { makeFilters } from "./filters.js";
 import { workerNotice } from "./follow.js";
-import { measure, moment, number, progressPercent, timeLeft } from "./format.js";
+import { measure, moment, number, progressPercent, timeLeft, wholePercent } from "./format.js";
 import { HEAT_ROWS, makeHeat } from "./heat.js";
 import { doneRows, isOver, jobName, progressWords, setBar, stateBadge } from "./jobs.js";
 import { problemNotice } from "./problems.js";
@@ -24,8 +24,8 @@ const id = view.dataset.id;
 const address = api(`/jobs/${encodeURIComponent(id)}`);
 const choice = makeChoice();
 const filters = makeFilters(choice);
-const rows = makeRows(address, choice);
 const heat = makeHeat(address, choice);
+const rows = makeRows(address, choice, { onStop: heat.stopSearch });
 const summary = makeSummary(address, choice, { onData: showSummary, onSettled: showRows });
 const downloads = makeDownloads(address, choice);
 
@@ -51,7 +51,7 @@ function showJob(job) {
     // Those who hear the page are told of each quarter; every row would be too much.
     say(byId("status"), progressLine(job));
   }
-  setBar(byId("bar"), job.progress, job.rows.total > 0 ? job.rows.failed / job.rows.total : 0);
+  setBar(byId("bar"), doneRows(job), job.rows.total, job.rows.failed);
   byId("bar").classList.toggle("active", job.status === "running");
   byId("progress-words").textContent = progressLine(job);
   showNumbers(job);
@@ -79,7 +79,7 @@ function showRows() {
   byId("rows").hidden = false;
 }
 
-const quarter = (job) => Math.floor(job.progress * 4);
+const quarter = (job) => Math.floor(wholePercent(doneRows(job), job.rows.total) / 25);
 
 function progressLine(job) {
   const parts = [progressWords(job)];
@@ -94,7 +94,7 @@ function titleOf(job) {
   if (isOver(job)) {
     return `${t(`job.title_${job.status}`)} · ${name}`;
   }
-  return job.status === "running" ? `${progressPercent(job.progress)} · ${name}` : `${t(`state.${job.status}`)} · ${name}`;
+  return job.status === "running" ? `${progressPercent(doneRows(job), job.rows.total)} · ${name}` : `${t(`state.${job.status}`)} · ${name}`;
 }
 
 function showNumbers(job) {
@@ -145,8 +145,11 @@ async function watchForWorker(job, before) {
 
 function showTrouble(error, { hopeless }) {
   if (error.status === 404) {
-    byId("job").hidden = true;
-    byId("rows").hidden = true;
+    rows.stop();
+    summary.stop();
+    ["job", "compare", "summary", "rows"].forEach((part) => {
+      byId(part).hidden = true;
+    });
     byId("notice").replaceChildren(notice("warning", t("job.missing"), [t("job.missing_words")]));
     setTitle(t("job.missing"));
   } else if (hopeless || known === null) {
@@ -180,7 +183,7 @@ function showSummary(data, its) {
 }
 
 function drawHeat() {
-  heat.follow(topics, isOver(known) ? "over" : Math.min(computed, HEAT_ROWS));
+  heat.follow(topics, isOver(known) ? "over" : Math.min(computed, HEAT_ROWS), known.rows.total);
 }
 
 async function retry() {

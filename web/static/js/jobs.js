@@ -2,7 +2,7 @@
 
 import { page } from "./api.js";
 import { el, icon } from "./dom.js";
-import { moment, number, progressPercent } from "./format.js";
+import { moment, number, progressPercent, wholePercent } from "./format.js";
 import { t } from "./words.js";
 
 const FINAL = new Set(["succeeded", "partially_succeeded", "failed", "cancelled"]);
@@ -29,14 +29,15 @@ export function stateBadge(state) {
   return el("span", { class: `state ${look}`, "data-state": state }, icon(shape), t(`state.${state}`));
 }
 
-/** Set a progress bar made of one part, or of two where the second shows failed rows. */
-export function setBar(bar, share, failedShare = 0) {
-  const [part, failed] = bar.querySelectorAll(".progress-bar");
-  part.style.width = `${(share - failedShare) * 100}%`;
-  if (failed) {
-    failed.style.width = `${failedShare * 100}%`;
+/** Set a progress bar made of one part, or of two where the second shows the rows that failed among those `done`. */
+export function setBar(bar, done, total, failed = 0) {
+  const [part, failedPart] = bar.querySelectorAll(".progress-bar");
+  const width = (rows) => `${total > 0 ? (rows / total) * 100 : 0}%`;
+  part.style.width = width(done - failed);
+  if (failedPart) {
+    failedPart.style.width = width(failed);
   }
-  bar.setAttribute("aria-valuenow", String(Math.floor(share * 100)));
+  bar.setAttribute("aria-valuenow", String(wholePercent(done, total)));
 }
 
 /** Jobs as a table that turns into blocks on a narrow screen. */
@@ -57,7 +58,7 @@ export function jobRow(job) {
     "tr",
     { "data-job": job.id },
     el("td", { class: "cell-main" }, el("a", { href: page(`/jobs/${encodeURIComponent(job.id)}`) }, jobName(job))),
-    el("td", {}, stateBadge(job.status), !isOver(job) && el("span", { class: "hint inline" }, progressPercent(job.progress))),
+    el("td", {}, stateBadge(job.status), !isOver(job) && el("span", { class: "hint inline" }, progressPercent(doneRows(job), job.rows.total))),
     el("td", { class: "cell-number" }, rows, failed > 0 && el("span", { class: "failed-words" }, t("jobs.failed", { n: failed }))),
     el("td", { class: "cell-date" }, moment(job.created_at)),
   );
@@ -65,4 +66,4 @@ export function jobRow(job) {
 
 /** Rows of the progress as one sentence. */
 export const progressWords = (job) =>
-  t("job.done_of", { done: number(doneRows(job)), total: number(job.rows.total), share: progressPercent(job.progress) });
+  t("job.done_of", { done: number(doneRows(job)), total: number(job.rows.total), share: progressPercent(doneRows(job), job.rows.total) });

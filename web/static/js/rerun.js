@@ -14,7 +14,9 @@ const EXCERPT = 140;
 export async function offerRerun(job, address) {
   try {
     const { data } = await request(api("/models"));
-    const labels = data.items.map(({ name, version }) => `${name}@${version}`).filter((label) => label !== job.model);
+    const isOther = ({ sha256, label }) => (job.model_sha256 ? sha256 !== job.model_sha256 : label !== job.model);
+    const models = data.items.map(({ name, version, sha256 }) => ({ label: `${name}@${version}`, sha256 })).filter(isOther);
+    const labels = [...new Set(models.map(({ label }) => label))];
     byId("rerun-model").replaceChildren(...labels.map((label) => el("option", { value: label }, label)));
     byId("rerun").hidden = labels.length === 0;
   } catch {

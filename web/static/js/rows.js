@@ -1,8 +1,9 @@
 // The rows of a job, a page at a time.
 
 import { makeAgain } from "./again.js";
-import { api, request, sameServer } from "./api.js";
-import { button, byId, el } from "./dom.js";
+import { api, request } from "./api.js";
+import { button, byId, el, say } from "./dom.js";
+import { gather } from "./gather.js";
 import { doneRows, isOver } from "./jobs.js";
 import { makeTextCells, rowsTable } from "./table.js";
 import { topicName } from "./topics.js";
@@ -10,41 +11,50 @@ import { t } from "./words.js";
 
 const PAGE_ROWS = 50;
 const REFRESH_MS = 2500;
-const NO_NAMES = new Map();
+const NO_TOPICS = { of: undefined, ids: [], names: new Map(), others: new Set() };
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
-/** Takes over the elements of the page that show rows of the job at `address`; follow() tells how it is getting on. */
-export function makeRows(address, choice) {
+/**
+ * Takes over the elements of the page that show rows of the job at `address`; follow() tells how it is getting on.
+ * `onStop` hears that somebody has waited long enough for a search.
+ */
+export function makeRows(address, choice, { onStop }) {
   const cells = makeTextCells(address);
-  const first = () => `${address}/results?${new URLSearchParams([["limit", String(PAGE_ROWS)], ...choice.filterParams(), ...choice.orderParams(), ...choice.thresholdParams()])}`;
+  const first = () => `${address}/results?${new URLSearchParams([...choice.filterParams(), ...choice.orderParams(), ...choice.thresholdParams()])}`;
   let pages = [first()]; // Addresses of the pages up to the one after that which is shown.
   let at = 0;
   let shown = null;
   let shownAt = 0;
+  let reach = Infinity; // So far the page was searched for before somebody stopped it.
   let loading = null; // Ends the requests for the page that is on its way.
   let tookMs = 0;
-  let total = 0;
-  let stale = false;
-  let model = null; // The one that computes the job, as soon as it is known.
-  let topics = null; // {of, names}: topics by id as that model names them; before there is one, as the active one does.
-  let shownNames = NO_NAMES;
+  let job = null;
+  let stale = false; // There was news since what is shown was asked for.
+  let topics = NO_TOPICS; // Of the model that computes the job as soon as it is known, before that of the active one.
+  let shownNames = null;
+  let shownAs = "";
   let failed = false;
   const again = makeAgain(byId("rows-notice"));
 
   async function load(index, { quietly = false } = {}) {
-    if (quietly && loading) {
-      return;
-    }
     loading?.abort();
     again.stop();
     const mine = new AbortController();
     loading = mine;
+    stale = false;
+    reach = quietly ? reach : Infinity;
+    const stop = new AbortController();
     const began = performance.now();
     try {
-      if (topics?.of !== model) {
-        topics = await topicNames(model);
+      if (topics.of !== job.model) {
+        topics = await topicsOf(job.model, mine.signal);
       }
-      const { items, next } = await gather(pages[index], mine.signal);
+      const onSearching = (searched, found) => !quietly && showSearch(searched, found, stop);
+      const { items, next, reached } = await gather(pages[index], PAGE_ROWS, { signal: mine.signal, stop: stop.signal, upto: reach, onSearching });
+      await nameOthers(items, mine.signal);
+      if (stop.signal.aborted) {
+        reach = reached;
+      }
       pages.length = index + 1;
       if (next) {
         pages.push(next);
@@ -58,45 +68,71 @@ export function makeRows(address, choice) {
         return;
       }
       failed = true;
-      if (!quietly) {
-        again.show(error, () => load(index));
+      stale = true;
+      if (!quietly || isOver(job)) {
+        again.show(error, () => load(index, { quietly }));
       }
     }
     tookMs = performance.now() - began;
     shownAt = performance.now();
     loading = null;
+    if (!failed) {
+      look();
+    }
   }
 
-  /** A whole page of rows. The server searches for a tenth of a second at a time, so this may take many requests. */
-  async function gather(address, signal) {
-    const items = [];
-    let next = address;
-    const stop = new AbortController();
-    while (next && items.length < PAGE_ROWS && !stop.signal.aborted) {
-      const { data } = await request(next, { signal });
-      items.push(...data.items);
-      next = data.next ? withLimit(sameServer(data.next), PAGE_ROWS - items.length || PAGE_ROWS) : null;
-      if (next && items.length < PAGE_ROWS) {
-        const words = t("rows.searching", { n: data.searched.to, total, found: items.length });
-        byId("rows-notice").replaceChildren(el("p", { class: "searching" }, words, " ", button(t("rows.stop"), () => stop.abort())));
-      }
+  /** Load the first page once, and the shown one anew as long as it may change, and when the job has ended. */
+  function look() {
+    const changing = choice.isFiltered() || choice.order() !== "" || shown?.some((row) => !FINAL.has(row.status)) || shown?.length < PAGE_ROWS;
+    const wanted = shown === null || failed || topics.of !== job.model || changing || isOver(job);
+    const due = isOver(job) || (shown === null && !failed) || performance.now() - shownAt > Math.max(REFRESH_MS, 5 * tookMs);
+    if (loading === null && stale && wanted && due) {
+      load(at, { quietly: shown !== null || failed });
     }
-    return { items, next: next && withLimit(next, PAGE_ROWS) };
+  }
+
+  function showSearch(searched, found, stop) {
+    const enough = () => {
+      stop.abort();
+      onStop();
+    };
+    const words = t("rows.searching", { n: searched, total: job.rows.total, found });
+    byId("rows-notice").replaceChildren(el("p", { class: "searching" }, words, " ", button(t("rows.stop"), enough)));
+  }
+
+  /** Rows that another model has computed have topics of their own, which have names as well. */
+  async function nameOthers(items, signal) {
+    const { of, others, names } = topics;
+    const labels = new Set(items.map((row) => row.model).filter((label) => label && label !== of && !others.has(label)));
+    for (const label of labels) {
+      for (const [id, name] of (await topicsOf(label, signal)).names) {
+        names.set(id, names.get(id) ?? name);
+      }
+      others.add(label);
+    }
   }
 
   function show(items, quietly) {
-    const names = topics?.names ?? NO_NAMES;
-    if (shown !== null && names === shownNames && JSON.stringify(items) === JSON.stringify(shown)) {
-      return;
+    const none = reach < Infinity ? "rows.none_so_far" : "rows.none_found";
+    const nothing = choice.isFiltered() ? none : "rows.nothing";
+    const as = JSON.stringify([items, items.length > 0 || nothing]);
+    if (topics.names !== shownNames || as !== shownAs) {
+      keepHeight();
+      const focused = focusIn(byId("table"));
+      const cellOf = cells.of(items, topics.names);
+      byId("table").replaceChildren(items.length > 0 ? rowsTable(items, topics, { choice, cellOf }) : el("p", { class: "nothing" }, t(nothing)));
+      focused?.()?.focus({ preventScroll: true });
     }
     shown = items;
-    shownNames = names;
-    keepHeight();
-    const focused = focusIn(byId("table"));
-    const cellOf = cells.of(items, names);
-    byId("table").replaceChildren(items.length > 0 ? rowsTable(items, names, { choice, cellOf }) : el("p", { class: "nothing" }, t(choice.isFiltered() ? "rows.none_found" : "rows.nothing")));
-    focused?.()?.focus({ preventScroll: true });
-    byId("pager-words").textContent = "";
+    shownAs = as;
+    shownNames = topics.names;
+    showPager();
+    if (!quietly && at > 0) {
+      byId("rows").scrollIntoView({ block: "start" });
+    }
+  }
+
+  function showPager() {
     const single = at === 0 && pages.length === 1;
     byId("pager").hidden = single;
     if (single && !choice.isFiltered()) {
@@ -109,13 +145,8 @@ export function makeRows(address, choice) {
       // At either end the button that led there cannot be pressed any more, and the other can.
       (document.activeElement.disabled === false ? document.activeElement : byId(at === 0 ? "later" : "earlier")).focus({ preventScroll: true });
     }
-    if (items.length > 0) {
-      const range = { from: items[0].row, to: items[items.length - 1].row };
-      byId("pager-words").textContent = choice.order() ? t("rows.page", { n: at + 1 }) : t("rows.range", range);
-    }
-    if (!quietly && at > 0) {
-      byId("rows").scrollIntoView({ block: "start" });
-    }
+    const range = { from: shown[0]?.row, to: shown.at(-1)?.row };
+    say(byId("pager-words"), shown.length === 0 ? "" : choice.order() ? t("rows.page", { n: at + 1 }) : t("rows.range", range));
   }
 
   /** However few rows come next, what is below them does not come up to where somebody looks at their beginning. */
@@ -129,24 +160,21 @@ export function makeRows(address, choice) {
   choice.onSettle(() => {
     pages = [first()];
     at = 0;
-    if (shown !== null || failed) {
+    if (job !== null) {
       load(0);
     }
   });
 
   return {
-    /** Load the first page once, and the shown one anew as long as rows on it have no result yet. */
-    follow(job, before) {
-      total = job.rows.total;
-      model = job.model;
-      const news = before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
-      const waiting = failed || shown === null || topics?.of !== model || shown.some((row) => !FINAL.has(row.status)) || shown.length < PAGE_ROWS;
-      const due = isOver(job) || performance.now() - shownAt > Math.max(REFRESH_MS, 5 * tookMs);
-      stale ||= news; // News that came too soon after the last look is not forgotten.
-      if (shown === null || (stale && waiting && due)) {
-        stale = false;
-        load(at, { quietly: shown !== null });
-      }
+    follow(now, before) {
+      job = now;
+      stale ||= before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
+      look();
+    },
+    /** Ask for nothing any more. */
+    stop() {
+      loading?.abort();
+      again.stop();
     },
   };
 }
@@ -164,19 +192,17 @@ function focusIn(place) {
   return () => (place.contains(had) ? had : anew());
 }
 
-function withLimit(address, limit) {
-  const url = new URL(address, window.location.href);
-  url.searchParams.set("limit", String(limit));
-  return url.pathname + url.search;
-}
-
-/** {of, names}. Before the first worker has registered a model there are none (404), and no results either. */
-async function topicNames(model) {
-  const address = model === null ? "/topics" : `/models/${encodeURIComponent(model)}`;
-  const { status, data } = await request(api(address), { also: [404] });
+/**
+ * The topics of the model of that label, of the active one for none: {of, ids, names, others}. `names` takes those of the
+ * models in `others` as well. Before the first worker has registered a model there are none (404), and no results either.
+ */
+async function topicsOf(label, signal) {
+  const address = label === null ? "/topics" : `/models/${encodeURIComponent(label)}`;
+  const { status, data } = await request(api(address), { signal, also: [404] });
   if (status === 404) {
-    return null;
+    return NO_TOPICS;
   }
   const topics = data.topics ?? data.items;
-  return { of: model, names: new Map(topics.map((topic) => [topic.id, topicName(topic)])) };
+  const names = new Map(topics.map((topic) => [topic.id, topicName(topic)]));
+  return { of: label, ids: [...names.keys()], names, others: new Set() };
 }

@@ -1,7 +1,7 @@
 // A job as a whole: shares of topics, a histogram and a threshold to move for each, topics that go together, failures.
 
 import { makeAgain } from "./again.js";
-import { api, request } from "./api.js";
+import { request } from "./api.js";
 import { countAbove, histogramChart, pairsTable, sharesChart } from "./charts.js";
 import { byId, el } from "./dom.js";
 import { list, number, percent } from "./format.js";
@@ -14,11 +14,13 @@ const STEP = 0.01;
 
 /** Takes over the section of the charts. `onData(summary, topics)` hears each summary, `onSettled` each end of asking. */
 export function makeSummary(address, choice, { onData, onSettled }) {
-  let model = null; // {label, topics: [{id, name, threshold}]}
+  let topics = []; // {id, name, threshold} of those that the summary counts; no threshold where it is not known.
   let data = null; // The last summary, and the thresholds with which it was counted.
   let countedFor = null;
+  let askedFor = null; // Those of the one that was asked for last.
   let cards = new Map();
-  let asking = null;
+  let asking = null; // Ends the request that is on its way.
+  let stale = false; // There was news since the last one was asked for.
   let tookMs = 0;
   let askedAt = -Infinity;
   let job = null;
@@ -33,41 +35,63 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     const mine = new AbortController();
     asking = mine;
     askedAt = performance.now();
+    stale = false;
     const params = choice.thresholdParams();
+    askedFor = String(params);
+    let failed = false;
     try {
-      if (job.model !== null && model?.label !== job.model) {
-        const { data: found } = await request(api(`/models/${encodeURIComponent(job.model)}`), { signal: mine.signal });
-        model = { label: job.model, topics: found.topics.map((topic) => ({ ...topic, name: topicName(topic) })) };
-        cards = new Map();
-      }
       const answer = await request(`${address}/summary?${params}`, { signal: mine.signal });
-      tookMs = performance.now() - askedAt;
       data = answer.data;
       countedFor = String(params);
+      readTopics();
       byId("summary-notice").replaceChildren();
       show();
-      onData(data, model?.topics ?? []);
+      onData(data, topics);
     } catch (error) {
-      if (!mine.signal.aborted) {
-        again.show(error, load);
-        byId("summary").hidden = false;
+      if (mine.signal.aborted) {
+        return;
       }
+      failed = true;
+      stale = true;
+      again.show(error, load);
+      byId("summary").hidden = false;
     }
-    if (!mine.signal.aborted) {
-      onSettled();
+    tookMs = performance.now() - askedAt;
+    asking = null;
+    onSettled();
+    if (!failed) {
+      look();
+    }
+  }
+
+  /** The summary itself says by which topics and thresholds it counts: a name with a version may be that of several models. */
+  function readTopics() {
+    const its = data.topics.map((topic) => ({ id: topic.topic, name: topicName(topic), threshold: topic.threshold ?? null }));
+    if (JSON.stringify(its) !== JSON.stringify(topics)) {
+      topics = its;
+      cards = new Map();
+    }
+  }
+
+  /** Ask anew when there was news, less often where counting takes long, and when the job has ended. */
+  function look() {
+    const due = isOver(job) || performance.now() - askedAt > Math.max(REFRESH_MS, 5 * tookMs);
+    if (asking === null && stale && due && doneRows(job) > 0) {
+      load();
     }
   }
 
   function show() {
     showFailures();
-    const some = model !== null && data.computed > 0;
-    byId("summary").hidden = !some && data.failures.length === 0;
+    showOthers();
+    const some = topics.length > 0 && data.computed > 0;
+    byId("summary").hidden = !some && data.failures.length === 0 && byId("other-models").hidden;
     byId("charts").hidden = !some;
     if (!some) {
       return;
     }
     if (cards.size === 0) {
-      const made = model.topics.map((topic) => [topic.id, card(topic)]);
+      const made = topics.map((topic) => [topic.id, card(topic)]);
       cards = new Map(made);
       byId("cards").replaceChildren(...made.map(([, { element }]) => element));
     }
@@ -77,7 +101,7 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     const focused = document.activeElement?.closest("#pairs") ? document.activeElement.getAttribute("aria-label") : null;
     byId("pairs").replaceChildren(
       pairsTable({
-        topics: model.topics,
+        topics,
         rowsOf: (a, b) => (a === b ? (own.get(a) ?? 0) : (rows.get(`${a} ${b}`) ?? 0)),
         onPick: (ids) => pick({ assigned: ids.join(";") }),
       }),
@@ -90,9 +114,9 @@ export function makeSummary(address, choice, { onData, onSettled }) {
   /** What follows at once from the histograms while a slider moves; until the server has counted, about so many. */
   function showNumbers() {
     const total = data.computed;
-    const items = model.topics.map((topic) => {
-      const found = data.topics.find(({ topic: id }) => id === topic.id);
-      const rows = isExact() ? found.assigned : countAbove(found.histogram, thresholdOf(topic));
+    const items = topics.map((topic, at) => {
+      const found = data.topics[at];
+      const rows = isExact() || thresholdOf(topic) === null ? found.assigned : countAbove(found.histogram, thresholdOf(topic));
       cards.get(topic.id).update(found, rows);
       return { name: topic.name, rows, about: !isExact() };
     });
@@ -106,31 +130,28 @@ export function makeSummary(address, choice, { onData, onSettled }) {
   function card(topic) {
     const chart = histogramChart({
       name: topic.name,
-      bins: data.topics.find(({ topic: id }) => id === topic.id).histogram.length,
+      bins: data.topics[topics.indexOf(topic)].histogram.length,
       onPick: (from, to) => pick({ topic: topic.id, min_probability: String(from), max_probability: String(to) }),
     });
     const slider = el("input", { type: "range", class: "form-range", id: `threshold-${topic.id}`, min: "0", max: "1", step: String(STEP) });
     const value = el("output", { for: slider.id });
     const count = el("span", { class: "share-count" });
-    slider.value = String(thresholdOf(topic));
     slider.addEventListener("input", () => choice.setThreshold(topic.id, Number(slider.value)));
-    const element = el(
-      "div",
-      { class: "topic-card", "data-topic": topic.id },
-      el("h4", {}, topic.name, " ", count),
-      chart.element,
-      slider,
-      el("label", { for: slider.id, class: "hint" }, t("summary.threshold", { topic: topic.name }), " ", value),
-    );
+    const label = el("label", { for: slider.id, class: "hint" }, t("summary.threshold", { topic: topic.name }), " ", value);
+    const element = el("div", { class: "topic-card", "data-topic": topic.id }, el("h4", {}, topic.name, " ", count), chart.element, slider, label);
     return {
       element,
       update(found, rows) {
         const threshold = thresholdOf(topic);
-        if (document.activeElement !== slider) {
-          slider.value = String(threshold);
+        slider.hidden = threshold === null;
+        label.hidden = threshold === null;
+        if (threshold !== null) {
+          if (document.activeElement !== slider) {
+            slider.value = String(threshold);
+          }
+          value.textContent = percent(threshold);
+          slider.setAttribute("aria-valuetext", percent(threshold));
         }
-        value.textContent = percent(threshold);
-        slider.setAttribute("aria-valuetext", percent(threshold));
         count.textContent = `${isExact() ? "" : "≈ "}${number(rows)}`;
         chart.update(found.histogram, threshold);
       },
@@ -152,6 +173,15 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     byId("failures-part").hidden = data.failures.length === 0;
   }
 
+  /** Rows that no figure here counts: the topics of two models need not be the same. */
+  function showOthers() {
+    const others = data.other_models ?? [];
+    byId("other-models").hidden = others.length === 0;
+    // Two trainings may go by one name and version.
+    const called = ({ model, model_sha256: sha256 }) => (model === data.model && sha256 ? `${model} (${sha256.slice(0, 8)})` : model);
+    byId("other-models").textContent = others.map((its) => t("summary.other_model", { n: its.rows, model: called(its) })).join(" ");
+  }
+
   function pick(filter) {
     choice.setFilter(filter);
     byId("rows").scrollIntoView({ block: "start" });
@@ -163,7 +193,7 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     }
   });
   choice.onSettle(() => {
-    if (data !== null && !isExact()) {
+    if (askedFor !== null && askedFor !== String(choice.thresholdParams())) {
       load();
     }
   });
@@ -174,14 +204,15 @@ export function makeSummary(address, choice, { onData, onSettled }) {
   byId("show-failed").addEventListener("click", () => pick({ status: "failed" }));
 
   return {
-    /** News of the job: asked for again when there is something new, less often where counting takes long. */
     follow(now, before) {
       job = now;
-      const news = before === null || doneRows(now) !== doneRows(before) || now.status !== before.status;
-      const due = performance.now() - askedAt > Math.max(REFRESH_MS, 5 * tookMs);
-      if (doneRows(now) > 0 && ((news && isOver(now)) || (data === null && askedAt < 0) || (due && !isOver(now)))) {
-        load();
-      }
+      stale ||= before === null || doneRows(job) !== doneRows(before) || job.status !== before.status;
+      look();
+    },
+    /** Ask for nothing any more. */
+    stop() {
+      asking?.abort();
+      again.stop();
     },
   };
 }

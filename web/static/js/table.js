@@ -9,16 +9,24 @@ import { t } from "./words.js";
 const EXCERPT = 160;
 const FIELDS = ["doc_text", "image2text", "speech2text"];
 
-/** The table of a page of rows. `cellOf(row)` gives the cell of the text. */
-export function rowsTable(items, names, { choice, cellOf }) {
-  // The topics are those of the results; one that nobody has named goes by its id.
-  const found = Object.keys(items.find((row) => row.probabilities)?.probabilities ?? {});
-  const known = [...names.keys()];
-  const topics = found.length > 0 ? [...known.filter((id) => found.includes(id)), ...found.filter((id) => !names.has(id))] : known;
+/**
+ * The table of a page of rows. `of` is the model of the job and `ids` its topics, `names` has those of other models too, by
+ * id. `cellOf(row)` gives the cell of the text.
+ */
+export function rowsTable(items, { of, ids, names }, { choice, cellOf }) {
+  // The topics are those of the results, of whichever models these are; one that nobody has named goes by its id.
+  const topicsOf = (rows) => new Set(rows.flatMap((row) => Object.keys(row.probabilities ?? {})));
+  const found = topicsOf(items);
+  const topics = found.size > 0 ? [...[...names.keys()].filter((id) => found.has(id)), ...[...found].filter((id) => !names.has(id))] : ids;
+  // Rows can be sorted by the topics of the job's own model only.
+  const own = new Set([...ids, ...topicsOf(items.filter((row) => !row.model || row.model === of))]);
   const heads = [
     el("th", { scope: "col", class: "cell-row" }, t("rows.row")),
     el("th", { scope: "col" }, t("rows.text")),
-    topics.map((id) => orderHead(id, names.get(id) ?? id, choice)),
+    topics.map((id) => {
+      const name = names.get(id) ?? id;
+      return own.has(id) ? orderHead(id, name, choice) : el("th", { scope: "col", class: "cell-topic" }, name);
+    }),
     topics.length === 0 && el("th", { scope: "col" }, t("rows.state")),
   ];
   return el(
@@ -64,14 +72,14 @@ function rowView(row, topics, names, cellOf) {
 
 function topicCell(row, id, name) {
   const assigned = row.assigned.includes(id);
-  const probability = row.probabilities[id];
+  const probability = row.probabilities[id]; // None if the model of this row does not know the topic.
   const cell = el(
     "td",
     { class: `cell-topic${assigned ? " assigned" : ""}`, "data-label": name, "data-topic": id },
     assigned && [icon("check-lg"), el("span", { class: "visually-hidden" }, t("result.is_assigned"))],
-    el("span", { class: "share" }, percent(probability)),
+    el("span", { class: "share" }, probability === undefined ? "–" : percent(probability)),
   );
-  cell.style.setProperty("--share", probability);
+  cell.style.setProperty("--share", probability ?? 0);
   return cell;
 }
 

@@ -2,7 +2,7 @@
 
 import { page } from "./api.js";
 import { el, icon, notice } from "./dom.js";
-import { list, percent } from "./format.js";
+import { list, percentPair } from "./format.js";
 import { language, t } from "./words.js";
 
 export const topicName = (topic) => (language === "en" && topic.name_en) || topic.name || topic.topic || topic.id;
@@ -40,6 +40,7 @@ export function bars(topics) {
 
 function bar(topic) {
   const known = topic.probability !== undefined;
+  const [probability, threshold] = percentPair(known ? topic.probability : topic.threshold, topic.threshold);
   const fill = el("span", { class: "bar-fill" });
   fill.style.setProperty("--share", known ? topic.probability : 0);
   const mark = el("span", { class: "bar-mark" });
@@ -48,13 +49,13 @@ function bar(topic) {
     "li",
     { class: `bar${topic.assigned ? " assigned" : ""}`, "data-topic": topic.topic ?? topic.id },
     el("span", { class: "bar-name" }, topic.assigned && icon("check-lg"), topicName(topic)),
-    el("span", { class: "bar-share" }, known ? percent(topic.probability) : "–"),
+    el("span", { class: "bar-share" }, known ? probability : "–"),
     el("span", { class: "bar-track", "aria-hidden": "true" }, fill, mark),
     el(
       "span",
       { class: "bar-note" },
       topic.assigned && el("span", { class: "bar-assigned" }, t("result.is_assigned")),
-      t("result.threshold", { share: percent(topic.threshold) }),
+      t("result.threshold", { share: threshold }),
     ),
   );
 }
