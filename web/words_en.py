@@ -293,6 +293,9 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "error.429": "Too many requests",
     "error.503": "The service is not available at the moment",
     "problem.conflict": "Things have changed while the page was open. Load it anew.",
+    "problem.too_slow": "The database could not do this within two minutes. Try again when it is less busy.",
+    "problem.too_many_held": "Too many long requests with this key are under way: uploads, downloads, counting "
+    "through whole files. Wait for one of them to end.",
     "problem.idempotency_mismatch": "This file has been accepted already, read in another way: it is in the list "
     "below. To have it accepted in this way too, send it once more.",
     "problem.model_not_running": "No worker runs this model now. Start one more with it, on trial (on the server: "

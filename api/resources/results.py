@@ -179,6 +179,10 @@ def _job(ctx: Context, job_id: str) -> tuple[Job, Model | None]:
     return job, ctx.models.by_id(job.model_id)
 
 
+SHAPE = "2"
+"""Of these answers: another one when a field is added, so that no browser keeps what lacks it."""
+
+
 def _unless_known(ctx: Context, job: Job, answer: Callable[[], Response]) -> BaseResponse:
     """`answer()`, or 304 without asking it when the client has it: the rows of a finished file change no more.
 
@@ -190,7 +194,7 @@ def _unless_known(ctx: Context, job: Job, answer: Callable[[], Response]) -> Bas
     models = [f"{model.sha256} {model.label} {model.topics}" for model in ctx.models.all()]
     with transaction(ctx.engine) as connection:
         judged = feedback.standing(connection, job.id)
-    tag = fingerprint_of(request.full_path, str(job.finished_at), str(judged), *models)[:32]
+    tag = fingerprint_of(SHAPE, request.full_path, str(job.finished_at), str(judged), *models)[:32]
     response = Response() if request.if_none_match.contains_weak(tag) else answer()
     response.set_etag(tag, weak=True)
     response.headers["Cache-Control"] = "private, no-cache"
