@@ -1,6 +1,7 @@
 """Small helpers that tests of every kind share."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -29,6 +30,17 @@ def wait_until(
         if monotonic() >= deadline:
             raise AssertionError(f"waited {timeout:g} s in vain for {what}; the last answer was {answer!r}")
         pause.wait(every)
+
+
+def chapter(text: str, heading: str) -> str:
+    """The chapter of a document in Markdown that has this heading, up to the next of its rank."""
+    [found] = re.findall(rf"^## {heading}$.*?(?=^## )", text, flags=re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    """What stands in the blocks of code of this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def environment_outside() -> dict[str, str]:

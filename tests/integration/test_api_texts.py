@@ -46,15 +46,6 @@ def test_waiting_ends_when_its_time_is_over(client: FlaskClient, worker: Worker)
     assert response.headers["Retry-After"] == "1"
 
 
-def test_nobody_waits_longer_than_a_minute_however_long_he_asks_for(client: FlaskClient, worker: Worker) -> None:
-    """Nothing is waited for here: the text is finished when the same request comes again."""
-    once = {"Idempotency-Key": "once"}
-    client.post(f"{V1}/classifications", json={"text": "матч"}, headers=once)
-    worker.work()
-    again = client.post(f"{V1}/classifications", json={"text": "матч"}, headers={**once, "Prefer": "wait=900"})
-    assert (again.status_code, again.headers["Preference-Applied"]) == (200, "wait=60")
-
-
 def test_many_texts_come_back_in_their_order(client: FlaskClient, busy_worker: Worker) -> None:
     items = [{"text": f"{'матч' if n % 3 else 'тишина'} {n}", "custom_id": str(n)} for n in range(200)]
     response = client.post(f"{V1}/classifications", json={"items": items}, headers={"Prefer": "wait=30"})

@@ -1,6 +1,5 @@
 """Processes that are started beside `rubrika up` find its servers in the data folder, and start none of their own."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from jobs.states import JobKind, JobState, Lane
 from local.postgres import EmbeddedPostgres
 from local.valkey import EmbeddedValkey
 from tests.integration.store_support import job_of, posts
-from tests.support import wait_until
+from tests.support import environment_outside, wait_until
 from tests.tiny_model import make_tiny_model
 
 
@@ -42,7 +41,7 @@ def command(folder: Path, name: str, **env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", name],
         cwd=PROJECT_ROOT,
-        env={**os.environ, "DATABASE_URL": "", "REDIS_URL": "", "RUBRIKA_DATA_DIR": str(folder), **env},
+        env={**environment_outside(), "RUBRIKA_DATA_DIR": str(folder), **env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -21,7 +21,7 @@ from ml.classifier import Classifier
 from ml.data import DEFAULT_NAMES
 from ml.posts import Post
 from tests.sheets import sheet_xml, xlsx
-from tests.support import wait_until
+from tests.support import environment_outside, wait_until
 from tests.tiny_model import TEXTS, make_tiny_model
 
 OURS = ["row", *DEFAULT_NAMES, "topics", "truncated", "error"]
@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(environment: dict[str, str], 
 def process(environment: dict[str, str], *arguments: object, **streams: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", "predict", *map(str, arguments)],
-        cwd=PROJECT_ROOT, env={**os.environ, **environment}, **streams,
+        cwd=PROJECT_ROOT, env={**environment_outside(), **environment}, **streams,
     )  # fmt: skip
 
 

@@ -28,13 +28,16 @@ def nobody_waits(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nobody_waits")
-def test_a_repeated_request_does_not_wait_for_what_is_there(client: FlaskClient, worker: Worker) -> None:
+@pytest.mark.parametrize(("asked", "applied"), [("wait=30", "wait=30"), ("wait=900", "wait=60")])
+def test_a_repeated_request_does_not_wait_for_what_is_there(
+    client: FlaskClient, worker: Worker, asked: str, applied: str
+) -> None:
     body = {"items": [{"text": "матч"}, {"text": "сломай"}]}
     post(client, body, **ONCE)
     worker.work()
-    answer = client.post(f"{V1}/classifications", json=body, headers=WAIT | ONCE)
+    answer = client.post(f"{V1}/classifications", json=body, headers={"Prefer": asked} | ONCE)
     assert answer.status_code == 200
-    assert answer.headers["Preference-Applied"] == "wait=30"
+    assert answer.headers["Preference-Applied"] == applied
     assert [item["status"] for item in answer.get_json()["items"]] == ["succeeded", "failed"]
 
 

@@ -26,7 +26,12 @@ def test_as_many_workers_run_as_env_says() -> None:
     assert [given(scale), given(scale, WORKERS=""), given(scale, WORKERS="3")] == ["1", "1", "3"]
     # They are workers on the CPU: that on the GPU stays one.
     assert SERVICES["worker-gpu"]["scale"] == 1
+    assert given(SERVICES["worker-gpu"]["cpus"], WORKER_CPUS="2") == "0"
     assert "replicas" not in str(SERVICES), "which would have to say the same"
+
+
+def test_services_can_be_scaled() -> None:
+    assert not [name for name, service in SERVICES.items() if "container_name" in service]
 
 
 @pytest.mark.parametrize("document", TOLD, ids=lambda path: path.name)

@@ -12,7 +12,7 @@ from tests.unit.test_kubernetes import OURS, PODS, WORKLOADS, environment, kinds
 NOWHERE = {"DATABASE_URL": "postgresql://nowhere/x", "REDIS_URL": "redis://nowhere"}
 OPERATIONS = " ".join((PROJECT_ROOT / "docs" / "operations.md").read_text().split())
 REST = 20
-"""Commands, backups, migrations, the autoscaler, and what Postgres keeps for itself: as `rubrika up` reckons."""
+"""Commands, backups, migrations, the autoscaler, and what Postgres keeps for itself."""
 
 
 def of_pool(pool: Any) -> int:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from jobs.settings import PROJECT_ROOT
+from tests.support import chapter, code_blocks
 from tests.unit.test_kubernetes import (
     BASE,
     COMPONENTS,
@@ -26,20 +27,13 @@ from tests.unit.test_kubernetes import (
 )
 
 GUIDE = PROJECT_ROOT / "docs" / "operations.md"
-[CHAPTER] = re.findall(r"^## Kubernetes$.*?(?=^## )", GUIDE.read_text(), flags=re.DOTALL | re.MULTILINE)
-
-
-def told(language: str) -> list[str]:
-    """The blocks of code in the chapter about Kubernetes."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", CHAPTER, flags=re.DOTALL | re.MULTILINE)
-
-
-COMMANDS = "".join(told("sh"))
+CHAPTER = chapter(GUIDE.read_text(), "Kubernetes")
+COMMANDS = "".join(code_blocks(CHAPTER, "sh"))
 [MINE] = re.findall(r"kubectl apply --kustomize (\S+)", COMMANDS)
 EXAMPLES: dict[str, dict[str, Any]] = {
     # By where the database is: that of an overlay of ours, or one of the operator's.
     "inside" if "../../base" not in found["resources"] else "outside": found
-    for found in map(yaml.safe_load, told("yaml"))
+    for found in map(yaml.safe_load, code_blocks(CHAPTER, "yaml"))
     if "images" in found
 }
 examples = pytest.mark.parametrize("example", sorted(EXAMPLES))
@@ -146,7 +140,11 @@ def test_kustomize_makes_of_it_what_is_meant(example: str, tmp_path: Path) -> No
 
 
 def test_the_monitor_finds_the_api_and_is_known_to_the_alerts() -> None:
-    [monitor] = [found["spec"] for found in map(yaml.safe_load, told("yaml")) if found.get("kind") == "ServiceMonitor"]
+    [monitor] = [
+        found["spec"]
+        for found in map(yaml.safe_load, code_blocks(CHAPTER, "yaml"))
+        if found.get("kind") == "ServiceMonitor"
+    ]
     [given] = kustomization(BASE)["labels"]
     assert monitor["selector"]["matchLabels"] == given["pairs"]
     [endpoint] = monitor["endpoints"]

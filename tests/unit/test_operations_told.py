@@ -1,25 +1,25 @@
 """What operators are told to install, to put in front and to begin with is what the code takes and gives."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from api.app import create_app
 from api.resources.common import MAX_WAIT_SECONDS
+from cli.keys_command import keys
 from jobs.settings import PROJECT_ROOT, SETTINGS_TABLE, Settings
+from jobs.states import Role
+from tests.support import chapter, code_blocks
 from tests.unit.test_documents import DOCUMENTS, README, prose
 
 OPERATIONS = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 
 
-def chapter(text: str, heading: str) -> str:
-    [found] = re.findall(rf"^## {heading}$.*?(?=^## )", text, flags=re.DOTALL | re.MULTILINE)
-    return str(found)
-
-
 def test_the_proxy_that_is_shown_lets_through_all_that_the_service_takes_and_gives() -> None:
-    [block] = re.findall(r"^```nginx\n(.*?)^```$", OPERATIONS, flags=re.DOTALL | re.MULTILINE)
+    [block] = code_blocks(OPERATIONS, "nginx")
     lines = re.findall(r"^    (\w+) ([^;]+);", block, flags=re.MULTILINE)
     told = {name: value for name, value in lines if name != "proxy_set_header"}
     assert int(told["client_max_body_size"].removesuffix("g")) << 30 == int(SETTINGS_TABLE["RUBRIKA_MAX_BODY_BYTES"][0])
@@ -67,3 +67,15 @@ def test_the_formats_of_files_are_named_that_are_taken_and_given() -> None:
     for name in re.findall(r"[A-Z]{3,}|Parquet", taken):
         assert f".{name.lower()}" in chosen
     assert len(re.findall(r"[A-Z]{3,}|Parquet", taken)) == 8
+
+
+def test_prometheus_shows_a_key_that_may_read_the_counts() -> None:
+    told = (PROJECT_ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
+    [scrape] = yaml.safe_load(told)["scrape_configs"]
+    file = "/etc/prometheus/rubrika.key"
+    assert scrape["authorization"] == {"type": "Bearer", "credentials_file": file}
+    for text in (told, OPERATIONS):
+        made = re.search(rf"rubrika keys create (.*) \| install .* {file}$", text, flags=re.MULTILINE)
+        assert made
+        asked = keys.commands["create"].make_context("create", shlex.split(made[1]))
+        assert asked.params["role"] == Role.ADMIN
