@@ -85,12 +85,16 @@ class Arms:
             classifier = Classifier(folder, backend)
             classifier.warm_up()
         except Exception as error:  # Whatever keeps one engine from running must not keep the others from it.
-            self.not_measured[name] = f"{type(error).__name__}: {error}"[:500]
-            say(f"not measured: {name}: {self.not_measured[name]}")
+            self.skip(name, error)
             return
         self.run[name] = lambda: classifier.predict(posts).probabilities
         self.padding[name] = padding_of(backend, classifier, posts)
         self.backends[name] = backend.description
+
+    def skip(self, name: str, error: Exception) -> None:
+        """Note why there is nothing of this name."""
+        self.not_measured[name] = f"{type(error).__name__}: {error}"[:500]
+        say(f"not measured: {name}: {self.not_measured[name]}")
 
 
 def measure(
@@ -111,9 +115,12 @@ def measure(
         for arm, load in our_arms(folder, device, threads, Path(cache)):
             if any(part in arm for part in only):
                 arms.load(arm, folder, load, posts)
-        for arm, peer, share in peer_arms(folder, posts, lengths, device):
-            if any(part in arm for part in only):
-                arms.run[arm], arms.padding[arm] = peer, share
+        try:
+            for arm, peer, share in peer_arms(folder, posts, lengths, device):
+                if any(part in arm for part in only):
+                    arms.run[arm], arms.padding[arm] = peer, share
+        except Exception as error:
+            arms.skip("transformers", error)
         if not arms.run:
             raise SystemExit(f"Nothing can be measured: {arms.not_measured or f'no arm is named like {only}'}")
         tokens = 1024 if device == "cpu" else 32_768

@@ -59,9 +59,11 @@ def main() -> None:
         result["bytes_per_row"] = round(file.stat().st_size / options.rows)
         with service(RUBRIKA_WORKERS="0") as running:
             result |= measure_files(running, file, options.rows, options.rounds, options.requests)
+            # What follows may fail, and a million rows are not read again for that.
+            say(json.dumps(result, ensure_ascii=False))
     with service() as running:
         result |= measure_interactive(running, options.data)
-        # Before the service ends: that may fail, and what was measured is not to be lost by it.
+        # Before the service ends: who does not wait for that loses nothing.
         keep("files", result, model, options.keep)
 
 

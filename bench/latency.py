@@ -49,7 +49,7 @@ def main() -> None:
             "above_network_ms": rounded(above),
             "p50_request_minus_p50_network_ms": round(1e3 * difference, 2),
         }
-        # Before the service ends: that may fail, and what was measured is not to be lost by it.
+        # Before the service ends: who does not wait for that loses nothing.
         keep("latency", result, alone.info, options.keep)
 
 

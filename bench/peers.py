@@ -77,7 +77,7 @@ def main() -> None:
             "ours_over_the_best_peer": round(rates["ours"]["median"] / best, 2) if best else None,
             "not_measured": problems,
         }
-        # Before the servers end: that may fail, and what was measured is not to be lost by it.
+        # Before the servers end: who does not wait for that loses nothing.
         keep("peers", result, model_of("shipped", folder), options.keep)
 
 

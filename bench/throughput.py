@@ -49,7 +49,7 @@ def main() -> None:
         if options.only:
             arms = {name: arms[name] for name in ("service", options.only)}
         seconds = in_turns(arms, options.rounds, warm_ups=0)
-        # Before the service ends: that may fail, and what was measured is not to be lost by it.
+        # Before the service ends: who does not wait for that loses nothing.
         keep("throughput", described(seconds, options, alone.backend), alone.info, options.keep)
 
 

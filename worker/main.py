@@ -41,6 +41,9 @@ DATABASE_SECONDS = 60.0
 
 def load_classifier(settings: Settings) -> Classifier:
     """The classifier that the settings name, warmed up. Raises `ml.errors.MlError` with one sentence."""
+    if not log.isEnabledFor(logging.INFO):
+        # By a line for each step `rubrika up` sees that a worker which compiles for minutes is at work.
+        logging.getLogger("ml.backends").setLevel(logging.INFO)
     classifier = Classifier.load(
         settings.model,
         device=settings.device,
@@ -166,7 +169,9 @@ def register(engine: Engine, settings: Settings, classifier: Classifier, choice:
     info = classifier.info
 
     def step(connection: Connection) -> int:
-        activate = choice.activate and (settings.model_is_given or fleet.is_still_active(connection, choice.seen))
+        # Who has the active model itself, where it was looked for in vain elsewhere, says where it lies now.
+        wanted = choice.activate or info.sha256 == choice.seen
+        activate = wanted and (settings.model_is_given or fleet.is_still_active(connection, choice.seen))
         return fleet.register_model(
             connection,
             name=info.name,

@@ -199,8 +199,9 @@ def why_not_cuda() -> str:
         # A card may be found and be too old for every kernel of this build.
         torch.ones(1, device="cuda").sum().item()
     except Exception as error:
-        # Not all that torch raises here is of one kind, and each is a reason not to begin.
-        return _first_line(error)
+        # Not all that torch raises here is of one kind, and each is a reason not to begin: but for a card that is full.
+        # That passes, and whoever loads a network on it is told, and starts anew.
+        return "" if "out of memory" in str(error) else _first_line(error)
     return ""
 
 

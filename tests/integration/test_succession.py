@@ -76,6 +76,21 @@ def test_a_model_of_ones_own_stays_active_where_it_cannot_be_loaded(
     assert run(engine, lambda c: choose(c, settings)) == Choice(shipped, activate=False, seen=sha256)
 
 
+def test_a_checkout_that_has_moved_says_where_the_active_model_lies_now(
+    engine: Engine, settings: Settings, shipped: Path, tmp_path: Path
+) -> None:
+    """Else the next version of it in this folder would be nobody's successor."""
+    elsewhere = tmp_path / "old" / "shipped"
+    shutil.copytree(shipped, elsewhere)
+    activate(engine, elsewhere)
+    sha256 = artifact.read(shipped).info.sha256
+    shutil.rmtree(elsewhere)
+    choice = run(engine, lambda c: choose(c, settings))
+    assert choice == Choice(shipped, activate=False, seen=sha256)
+    register(engine, settings, loaded(shipped), choice)
+    assert run(engine, fleet.active_folder) == fleet.ActiveFolder(sha256, str(shipped))
+
+
 @pytest.mark.parametrize("before", ["nothing", "shipped", "mine", "an earlier one in the folder of the shipped one"])
 def test_what_is_activated_while_a_worker_loads_stays_active(
     engine: Engine, settings: Settings, shipped: Path, tmp_path: Path, before: str

@@ -19,8 +19,11 @@ from bench.harness import in_turns, interleaved, summary
 from jobs.settings import PROJECT_ROOT
 
 BENCH = """
-import sys, threading
+import signal, sys, threading
 from bench import harness
+
+# Else it would be ignored below `nohup`, as `harness.run` leaves it there.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 harness.SERVICE = (sys.executable, "-c", sys.argv[1])
 harness.END_SECONDS = 0.5
@@ -117,5 +120,6 @@ def test_a_benchmark_that_is_told_to_end_leaves_no_service(stand_in: str, number
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
         finally:
+            bench.kill()
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

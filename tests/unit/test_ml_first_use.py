@@ -129,6 +129,15 @@ def test_who_wants_such_a_card_is_told_what_is_wrong_with_it(tmp_path: Path, fol
         Classifier.load(folder, device="cuda", cache_dir=tmp_path, threads=1)
 
 
+def test_a_card_that_is_full_is_not_left_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ones(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", ones)
+    assert why_not_cuda() == ""
+
+
 def test_a_card_that_computes_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = torch.ones(1)
     monkeypatch.setattr(classifier, "NVIDIA_DEVICE", tmp_path)
