@@ -3,6 +3,7 @@
 import json
 import socket
 from functools import cached_property
+from time import monotonic
 from typing import IO, Any
 
 from flask import Request
@@ -16,23 +17,28 @@ from api.problems import ProblemError, bad_input
 BLOCK_SECONDS = 20
 """Each 64 KiB of a body that is no file have to come within this time: who sends it holds a thread, and no place."""
 
+BODY_SECONDS = 120
+"""And all of it within this one, however many blocks it has."""
+
 VALUES = 4_000
 VALUES_OF_AN_ITEM = 16
 """More commas than these, and as many for each post of `RUBRIKA_MAX_ITEMS`, stand in no request that is accepted."""
 
 
 class _Timely:
-    """The body of a request, block by block. Raises `ProblemError` (408) when one takes too long."""
+    """The body of a request, block by block. Raises `ProblemError` (408) when one takes too long, or all of them."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         self._stream: ByteStream = environ["wsgi.input"]
         self._socket: socket.socket | None = environ.get("gunicorn.socket")
         self._deadlines = context().deadlines
+        self._ends = monotonic() + BODY_SECONDS
 
     def read(self, size: int, /) -> bytes:
+        seconds = min(BLOCK_SECONDS, max(0.0, self._ends - monotonic()))
         try:
             # Only this side is shut, so that the client can be told why.
-            with self._deadlines.within(self._socket, BLOCK_SECONDS, socket.SHUT_RD):
+            with self._deadlines.within(self._socket, seconds, socket.SHUT_RD):
                 return self._stream.read(size)
         except TimeoutError as error:
             raise ProblemError(408, "request_timeout", "The body came too slowly; send it again.") from error

@@ -2,7 +2,6 @@
 
 import hashlib
 import socket
-from time import monotonic
 
 from flask import Request, Response, after_this_request
 
@@ -36,9 +35,9 @@ class Body:
     """Reads the body of a request once.
 
     When the answer has been sent, what the client still has to send is read and thrown away, up to `max_bytes` and
-    `DISCARD_SECONDS`: a connection that is closed on bytes that nobody read is reset, and most clients would see that
-    instead of the answer. Raises `ProblemError`: 413 for a body over `max_bytes`, 400 for one that ends too early, and
-    408 for a silent client.
+    `DISCARD_SECONDS` (`REFUSED_SECONDS` after `refuse`): a connection that is closed on bytes that nobody read is
+    reset, and most clients would see that instead of the answer. Raises `ProblemError`: 413 for a body over
+    `max_bytes`, 400 for one that ends too early, and 408 for a silent client.
     """
 
     def __init__(self, request: Request, max_bytes: int) -> None:
@@ -92,12 +91,9 @@ class Body:
 
     def _discard(self) -> None:
         most = self._read + self._max_bytes
-        deadline = monotonic() + self._discard_seconds
-        if self._socket is not None:
-            self._socket.settimeout(min(SILENT_SECONDS, self._discard_seconds))
         try:
             with self._deadlines.within(self._socket, self._discard_seconds):
-                while not self._is_broken and self._read < most and monotonic() < deadline:
+                while not self._is_broken and self._read < most:
                     block = self._stream.read(self._left())
                     self._read += len(block)
                     if not block:

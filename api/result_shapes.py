@@ -1,21 +1,13 @@
 """What came of a file, as its rows and its summary give it; the rest is in `api.shapes`."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.shapes import RowErrorOut
+from api.shapes import RowErrorOut, RowOut
 
 
-class ResultOut(BaseModel):
+class ResultOut(RowOut):
     """A row of a file with its results."""
 
-    row: int
-    custom_id: str | None
-    doc_text: str
-    image2text: str
-    speech2text: str
-    columns: dict[str, Any]
     status: str = Field(description="queued, running, succeeded, failed or cancelled")
     model: str | None = Field(description="which one has read it, as `name@version`; null: none has")
     probabilities: dict[str, float] | None

@@ -57,7 +57,9 @@ class ClassificationsIn(PostIn):
 class RerunIn(Strict):
     """What to compute the rows of a file again with."""
 
-    model: str | None = Field(None, max_length=200, description="`name` or `name@version`; none: the active model")
+    model: str | None = Field(
+        None, max_length=200, description="`name`, `name@version` or `sha256`; none: the active model"
+    )
 
 
 class FeedbackIn(Strict):
@@ -329,8 +331,8 @@ class JobsOut(BaseModel):
     next: str | None = None
 
 
-class PreviewRow(BaseModel):
-    """A row as it would be read."""
+class RowOut(BaseModel):
+    """A row of a file as it was sent."""
 
     row: int
     custom_id: str | None
@@ -338,6 +340,11 @@ class PreviewRow(BaseModel):
     image2text: str
     speech2text: str
     columns: dict[str, Any]
+
+
+class PreviewRow(RowOut):
+    """A row as it would be read."""
+
     error: RowErrorOut | None
 
 

@@ -18,7 +18,7 @@ from jobs.waiting import require_room_to_explain
 
 NOT_CLASSIFIED_WORDS = "The text has no probabilities, so there is nothing to explain."
 
-# As jobs do (`store.accept`), requests share: the first text of each comes before the second of any.
+# As jobs do (`accepting.accept`), requests share: the first text of each comes before the second of any.
 _TURN = "coalesce((SELECT min(turn) FROM explanations WHERE state = 'queued'), 0)"
 
 

@@ -17,7 +17,7 @@ _TOPICS_AT_ONCE = 200
 """Postgres counts no more than some 1,600 things in one query."""
 
 TEXT_CHARS = 300
-"""So much of a text stands beside a row that has changed."""
+"""So much of a text, and of a `custom_id`, stands beside a row that has changed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ChangedRow:
-    """A row whose assigned topics differ; its texts as far as `TEXT_CHARS`, and the probabilities of both sides."""
+    """A row whose assigned topics differ, with the probabilities of both sides.
+
+    Its texts and its `custom_id` go as far as `TEXT_CHARS`.
+    """
 
     row_no: int
     custom_id: str | None
@@ -148,7 +151,7 @@ def changed_rows(connection: Connection, first: Side, second: Side, *, after: in
     _plan_joins_over_all_rows(connection)
     rows = connection.execute(
         text(f"""
-            SELECT changed.row_no, t.custom_id, left(t.doc_text, :chars) AS doc_text,
+            SELECT changed.row_no, left(t.custom_id, :chars) AS custom_id, left(t.doc_text, :chars) AS doc_text,
                    left(t.image2text, :chars) AS image2text, left(t.speech2text, :chars) AS speech2text,
                    changed.first, changed.second
             FROM (SELECT r.row_no, r.probabilities AS first, s.probabilities AS second FROM {_RESULTS}

@@ -33,6 +33,9 @@ FIRST_WINDOW = 200
 CLOCKS_APART = timedelta(minutes=5)
 """An id carries the time of the clock that made it, `created_at` that of Postgres; so far they may be apart."""
 
+WEIGHT_BYTES = 64
+"""What a page has for each weight of an explanation: a field, two places and a number."""
+
 BEHIND_ALL = 999_999_999
 """More than the rows of any request."""
 
@@ -193,7 +196,8 @@ def _texts_of_window(
             SELECT * FROM (
                 SELECT *, sum(p_bytes) OVER (ORDER BY j_id DESC, row_no ROWS UNBOUNDED PRECEDING) AS p_upto FROM (
                     SELECT {prefixed(JOB)}, {ROW}, {EXPLANATION},
-                           octet_length(doc_text) + octet_length(image2text) + octet_length(speech2text) AS p_bytes
+                           octet_length(doc_text) + octet_length(image2text) + octet_length(speech2text)
+                               + %(weight)s * coalesce(cardinality(e.weights), 0) AS p_bytes
                     FROM (SELECT * FROM jobs WHERE owner = %(owner)s AND kind = 'texts'
                             AND (%(job)s::uuid IS NULL OR id <= %(job)s) AND (%(last)s::uuid IS NULL OR id >= %(last)s)
                             AND {times}) j
@@ -213,6 +217,7 @@ def _texts_of_window(
             "last": None if last is None else str(last),
             "limit": limit,
             "room": room,
+            "weight": WEIGHT_BYTES,
         },
     ).all()
     return [pair_of(row) for row in rows], room - int(rows[-1].p_upto) if rows else room

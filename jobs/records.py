@@ -127,6 +127,10 @@ class Model:
         """How the interface names it: `rubrika-small@1.0.0`."""
         return f"{self.name}@{self.version}"
 
+    def is_called(self, name: str) -> bool:
+        """Whether somebody means this model by `name`: its name, its label, or its `sha256`."""
+        return name in {self.name, self.label, self.sha256}
+
 
 @dataclass(frozen=True)
 class Chunk:

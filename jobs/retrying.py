@@ -12,12 +12,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from jobs import reading
+from jobs.accepting import accept, today
 from jobs.database import transaction
 from jobs.errors import ConflictError, NotFoundError
 from jobs.records import Idempotency, Job, Model, NewJob, new_id
 from jobs.repeating import find_idempotent
 from jobs.states import TERMINAL_STATES, Lane
-from jobs.store import accept, today
 
 _COLUMNS = """
     job_id, row_no, day, doc_text, image2text, speech2text, custom_id, extra, error_code, error_message, error_column

@@ -71,7 +71,12 @@ def summarise(connection: Connection, job: Job, model: Model | None, thresholds:
     if model is None:
         return Summary(0, 0, 0, (), {}, failures, {})
     limits = tuple(float32(thresholds.get(topic.id, topic.threshold)) for topic in model.topics)
-    tally = tallies.read(connection, job.id, model.id) or _count_all(connection, job, model, limits)
+    kept = tallies.read(connection, job.id)
+    if kept is None:
+        rows_by_model = _count_by_model(connection, job)
+    else:
+        rows_by_model = {model_id: its.computed for model_id, its in kept.items()}
+    tally = (kept or {}).get(model.id) or _count_all(connection, job, model, limits)
     if tally.thresholds != limits:
         tally = _assign_anew(connection, job, model, limits, tally)
     names = [topic.id for topic in model.topics]
@@ -95,7 +100,7 @@ def summarise(connection: Connection, job: Job, model: Model | None, thresholds:
             for second in range(first + 1, len(names))
         },
         failures=failures,
-        others=_others(connection, job, model),
+        others={model_id: rows for model_id, rows in rows_by_model.items() if model_id != model.id},
     )
 
 
@@ -160,19 +165,16 @@ def _assign_anew(
     )
 
 
-def _others(connection: Connection, job: Job, model: Model) -> dict[int, int]:
-    """How many rows of the job models other than this one have computed, by their ids, the most first."""
-    found = tallies.rows_by_model(connection, job.id)
-    if found is None:
-        counts = connection.execute(
-            text("""
-                SELECT model_id, count(*) FROM results
-                WHERE job_id = :job AND day = :day AND probabilities IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
-            """),
-            {"job": job.id, "day": job.day},
-        )
-        found = dict(counts.all())
-    return {model_id: rows for model_id, rows in found.items() if model_id != model.id}
+def _count_by_model(connection: Connection, job: Job) -> dict[int, int]:
+    """How many rows of the job each model has computed, by its id, the most first."""
+    counts = connection.execute(
+        text("""
+            SELECT model_id, count(*) FROM results
+            WHERE job_id = :job AND day = :day AND probabilities IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+        """),
+        {"job": job.id, "day": job.day},
+    )
+    return dict(counts.all())
 
 
 def _failures(connection: Connection, job: Job) -> dict[str, Failures]:

@@ -149,40 +149,30 @@ def add_failures(connection: Connection, failures: Mapping[UUID, Mapping[str, in
         )
 
 
-def read(connection: Connection, job_id: UUID, model_id: int) -> Tally | None:
-    """The tally of a job and a model; None when the job's tallies do not cover all of its computed rows.
+def read(connection: Connection, job_id: UUID) -> dict[int, Tally] | None:
+    """The tallies of a job by the id of their model, the most rows first; None when they do not cover all of its
+    computed rows.
 
     (A file that was computed before tallies were kept has none, or one of its last rows.)
     """
-    row = connection.execute(
+    rows = connection.execute(
         text("""
-            SELECT tallies.* FROM tallies JOIN jobs ON jobs.id = job_id
-            WHERE job_id = :job AND tallies.model_id = :model AND rows_succeeded =
-                  (SELECT sum(computed) FROM tallies AS every WHERE every.job_id = jobs.id)
-        """),
-        {"job": job_id, "model": model_id},
-    ).one_or_none()
-    if row is None:
-        return None
-    return Tally(
-        thresholds=tuple(float32(value) for value in row.thresholds),
-        computed=row.computed,
-        truncated=row.truncated,
-        none_assigned=row.none_assigned,
-        probability_sums=tuple(row.probability_sums),
-        histogram=tuple(row.histogram),
-        assigned_together=tuple(row.assigned_together),
-    )
-
-
-def rows_by_model(connection: Connection, job_id: UUID) -> dict[int, int] | None:
-    """How many rows each model has computed of a job, by its id, the most first; None as for `read`."""
-    counts = connection.execute(
-        text("""
-            SELECT tallies.model_id, computed, rows_succeeded FROM tallies JOIN jobs ON jobs.id = job_id
+            SELECT tallies.*, rows_succeeded FROM tallies JOIN jobs ON jobs.id = job_id
             WHERE job_id = :job ORDER BY computed DESC, tallies.model_id
         """),
         {"job": job_id},
     ).all()
-    found = {row.model_id: row.computed for row in counts}
-    return found if counts and sum(found.values()) == counts[0].rows_succeeded else None
+    if not rows or sum(row.computed for row in rows) != rows[0].rows_succeeded:
+        return None
+    return {
+        row.model_id: Tally(
+            thresholds=tuple(float32(value) for value in row.thresholds),
+            computed=row.computed,
+            truncated=row.truncated,
+            none_assigned=row.none_assigned,
+            probability_sums=tuple(row.probability_sums),
+            histogram=tuple(row.histogram),
+            assigned_together=tuple(row.assigned_together),
+        )
+        for row in rows
+    }

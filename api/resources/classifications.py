@@ -17,7 +17,7 @@ from api.represent import classification, cursor, page, read_cursor
 from api.resources.common import documented, fingerprint_of, idempotency, json_response, preferred_wait, wait_until
 from api.resources.filters import repeated, wanted_texts
 from api.shapes import ClassificationOut, ClassificationsIn, ClassificationsOut, IdPath, PostIn, TextsQuery
-from jobs import reading, store
+from jobs import accepting, reading
 from jobs.database import transaction
 from jobs.history import list_texts
 from jobs.records import Idempotency, Job, NewJob, NewText, Row, parse_text_id
@@ -66,7 +66,7 @@ def classify(body: ClassificationsIn) -> Response:
     # A preference may be left unheard (RFC 7240): who holds enough already gets the address of the result at once.
     wait = wait if wait and may_hold() else 0.0
     interactive = bool(wait) or len(texts) <= INTERACTIVE_ITEMS
-    job_id, is_new = store.add_job(
+    job_id, is_new = accepting.add_job(
         ctx.engine,
         NewJob(owner(), JobKind.TEXTS, idempotency=once, max_explanations=ctx.settings.max_waiting_explanations),
         texts,

@@ -15,11 +15,14 @@ from sqlalchemy import Connection
 from api.context import Context
 from api.described import PROBLEM
 from api.problems import bad_input
+from api.shapes import RowPath
 from jobs.database import transaction
+from jobs.errors import NotFoundError
 from jobs.records import Idempotency, Model
 
 MAX_WAIT_SECONDS = 60
 MAX_KEY_CHARS = 255
+LARGEST_ROW = 2**31 - 1
 
 
 def documented(*statuses: int, **answers: Any) -> dict[Any, Any]:
@@ -92,6 +95,13 @@ def fingerprint_of(*parts: str | bytes) -> str:
         digest.update(f"{len(data)}:".encode())
         digest.update(data)
     return digest.hexdigest()
+
+
+def row_of(path: RowPath) -> int:
+    """The number of a row in an address. Raises `NotFoundError` for one that no file has."""
+    if not 0 < path.row <= LARGEST_ROW:
+        raise NotFoundError("There is no such row.")
+    return path.row
 
 
 def read_thresholds(text: str | None, model: Model | None) -> dict[str, float]:

@@ -16,7 +16,7 @@ from api.held import may_hold
 from api.problems import ProblemError
 from api.represent import explanation
 from api.resources.classifications import PATH as TEXTS_PATH
-from api.resources.common import documented, json_response, preferred_wait, wait_until
+from api.resources.common import documented, json_response, preferred_wait, row_of, wait_until
 from api.resources.jobs import PATH as JOBS_PATH
 from api.shapes import ExplanationOut, IdPath, RowPath
 from jobs import asking, fleet, reading
@@ -24,8 +24,6 @@ from jobs.database import transaction
 from jobs.errors import NotFoundError
 from jobs.records import Explanation, Row, parse_job_id, parse_text_id
 from jobs.states import JobKind
-
-LARGEST_ROW = 2**31 - 1
 
 blueprint = APIBlueprint(
     "explanations", __name__, abp_tags=[Tag(name="Explanations", description="Which words speak for a topic")]
@@ -105,10 +103,8 @@ def _text(path: IdPath) -> _Target:
 
 
 def _row(path: RowPath) -> _Target:
-    if not 0 < path.row <= LARGEST_ROW:
-        raise NotFoundError("There is no such row.")
     address = f"{JOBS_PATH}/{path.id}/rows/{path.row}/explanation"
-    return _Target(JobKind.FILE, parse_job_id(path.id), path.row, address)
+    return _Target(JobKind.FILE, parse_job_id(path.id), row_of(path), address)
 
 
 def _ask(target: _Target) -> Response:

@@ -10,7 +10,7 @@ from api.context import Context, context
 from api.problems import BadField, ProblemError
 from api.represent import classification, result_row
 from api.resources.classifications import PATH as TEXTS_PATH
-from api.resources.common import documented, json_response
+from api.resources.common import documented, json_response, row_of
 from api.resources.jobs import PATH as JOBS_PATH
 from api.result_shapes import ResultOut
 from api.shapes import ClassificationOut, FeedbackIn, IdPath, RowPath
@@ -19,8 +19,6 @@ from jobs.database import transaction
 from jobs.errors import NotFoundError
 from jobs.records import parse_job_id, parse_text_id
 from jobs.states import JobKind
-
-LARGEST_ROW = 2**31 - 1
 
 blueprint = APIBlueprint(
     "feedback", __name__, abp_tags=[Tag(name="Feedback", description="What is right, to train with later")]
@@ -65,7 +63,7 @@ def take_back_text(path: IdPath) -> Response:
 def judge_row(path: RowPath, body: FeedbackIn) -> Response:
     ctx = context()
     job_id = parse_job_id(path.id)
-    feedback.record(ctx.engine, owner(), JobKind.FILE, job_id, _row_no(path), _known(ctx, body.topics))
+    feedback.record(ctx.engine, owner(), JobKind.FILE, job_id, row_of(path), _known(ctx, body.topics))
     with transaction(ctx.engine) as connection:
         job = reading.get_job(connection, owner(), job_id)
         [row] = reading.page_of_rows(connection, job, after=path.row - 1, limit=1)
@@ -79,14 +77,8 @@ def judge_row(path: RowPath, body: FeedbackIn) -> Response:
     responses=documented(404, s204=_GONE),
 )
 def take_back_row(path: RowPath) -> Response:
-    feedback.take_back(context().engine, owner(), JobKind.FILE, parse_job_id(path.id), _row_no(path))
+    feedback.take_back(context().engine, owner(), JobKind.FILE, parse_job_id(path.id), row_of(path))
     return Response(status=204)
-
-
-def _row_no(path: RowPath) -> int:
-    if not 0 < path.row <= LARGEST_ROW:
-        raise NotFoundError("There is no such row.")
-    return path.row
 
 
 def _known(ctx: Context, topics: Sequence[str]) -> list[str]:

@@ -109,11 +109,11 @@ def rerun(path: IdPath) -> Response:
 
 def _running_model(ctx: Context, wanted: str | None) -> Model:
     """The model that is called `wanted` (the active one without) and that a live worker runs; of several with one name
-    a running one, of these the newest."""
+    a running one, of these the active one, else the newest."""
     with transaction(ctx.engine) as connection:
         models = fleet.models(connection)
         alive = fleet.models_alive(connection)
-    named = [model for model in models if (model.active if wanted is None else wanted in {model.name, model.label})]
+    named = [model for model in models if (model.active if wanted is None else model.is_called(wanted))]
     if not named and wanted is not None:
         known = ", ".join(sorted(model.label for model in models)) or "none yet"
         raise bad_input("/model", "unknown_model", f"No worker has ever registered {wanted!r}. Known are: {known}.")
@@ -124,7 +124,7 @@ def _running_model(ctx: Context, wanted: str | None) -> Model:
     raise ProblemError(
         409,
         "model_not_running",
-        f"No live worker runs {named[0].label if named else 'a model'}. Running now: {running}. "
+        f"No live worker runs {wanted or (named[0].label if named else 'a model')}. Running now: {running}. "
         "Start one more worker with the model that you want, on trial, so that new texts stay with the active model "
         "(RUBRIKA_TRIAL=1 RUBRIKA_MODEL=FOLDER rubrika worker), and send this again.",
     )

@@ -20,7 +20,7 @@ from api.resources.common import documented, fingerprint_of, idempotency, json_r
 from api.resources.filters import repeated, wanted_files
 from api.shapes import IdPath, JobOut, JobsOut, JobsQuery
 from api.uploads import Upload, receive
-from jobs import ending, feedback, fleet, reading, store
+from jobs import accepting, ending, feedback, fleet, reading
 from jobs.database import transaction
 from jobs.errors import NotFoundError
 from jobs.history import list_files
@@ -85,7 +85,7 @@ def upload() -> Response:
             received.options,
             Limits.of(ctx.settings),
         )
-        job_id, is_new = store.add_job(
+        job_id, is_new = accepting.add_job(
             ctx.engine,
             NewJob(
                 owner(),

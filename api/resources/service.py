@@ -43,7 +43,7 @@ def list_models() -> Response:
 )
 def read_model(path: NamePath) -> Response:
     for model in context().models.all():
-        if path.name in {model.name, model.label, model.sha256}:
+        if model.is_called(path.name):
             return json_response(model_resource(model))
     raise NotFoundError("There is no such model.")
 

@@ -41,6 +41,7 @@ class Worker:
         topics: Sequence[Topic] = TOPICS,
         judge: Callable[[str], list[float]] = judge,
         trial: bool = False,
+        sha256: str | None = None,
     ) -> None:
         self._judge = judge
         self._trial = trial
@@ -53,13 +54,13 @@ class Worker:
                 c,
                 name=name,
                 version="1.0.0",
-                sha256=f"{name:0<64}",
+                sha256=sha256 or f"{name:0<64}",
                 topics=topics,
                 card={"base": "none"},
                 activate=not trial,
             ),
         )
-        run(self._engine, lambda c: fleet.worker_seen(c, name, self.model, "cpu", trial=trial))
+        run(self._engine, lambda c: fleet.worker_seen(c, sha256 or name, self.model, "cpu", trial=trial))
 
     def work(self) -> int:
         """Do everything that waits; the number of texts."""

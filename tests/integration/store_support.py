@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from jobs import reading, store
+from jobs import accepting, reading, store
 from jobs.database import run
 from jobs.records import Claim, NewJob, NewText, Outcome, Topic
 from jobs.states import JobKind, Lane
@@ -17,7 +17,7 @@ def posts(count: int) -> list[NewText]:
 
 
 def add(engine: Engine, count: int = 10, *, chunk_rows: int = 4, lane: Lane = Lane.BULK, owner: str = "me") -> UUID:
-    job_id, _ = store.add_job(
+    job_id, _ = accepting.add_job(
         engine,
         NewJob(owner, JobKind.FILE, "posts.csv", {"columns": ["text"]}),
         posts(count),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from jobs.comparing import TEXT_CHARS
 from jobs.database import run
 from jobs.records import Topic
 from jobs.settings import Settings
@@ -128,6 +129,23 @@ def test_the_rows_that_changed_come_in_file_order_page_by_page(
     alone = client.get(f"{V1}/jobs/{jobs[0]['id']}/compare/{jobs[1]['id']}/rows?limit=1000").get_json()
     assert alone["items"] == rows
     assert_problem(client.get(f"{V1}/jobs/{jobs[0]['id']}/compare/{jobs[1]['id']}/rows?cursor=x"), 422)
+
+
+def test_beside_a_row_that_changed_stand_the_beginnings_of_its_texts_and_of_its_id(
+    client: FlaskClient, workers: tuple[Worker, Worker]
+) -> None:
+    fields = ("doc_text", "image2text", "speech2text", "custom_id")
+    lines = [",".join(f"{name} {number} {'ё' * 1000}" for name in fields) for number in range(20)]
+    uploaded = upload(client, "\n".join([",".join(fields), *lines]).encode()).get_json()
+    again = uploaded["links"]["rerun"]
+    first, second = (client.post(again, json={"model": name}).get_json() for name in ("one", "two"))
+    for worker in workers:
+        worker.work()
+    found = compare(client, first, second)["items"]
+    assert found
+    for row in found:
+        whole = dict(zip(fields, lines[row["row"] - 1].split(","), strict=True))
+        assert {name: row[name] for name in fields} == {name: text[:TEXT_CHARS] for name, text in whole.items()}
 
 
 def test_a_running_job_is_compared_as_far_as_it_is(

@@ -116,6 +116,24 @@ def test_a_model_that_nobody_knows_or_runs_is_refused_with_what_to_do(
     assert len(client.get(f"{V1}/jobs").get_json()["items"]) == 1
 
 
+def test_of_several_models_with_one_name_each_can_be_named_by_its_digest(
+    app: Any, settings: Settings, client: FlaskClient, worker: Worker
+) -> None:
+    other = Worker(settings, app.extensions["rubrika"], name="same", sha256="1" * 64, trial=True)
+    active = Worker(settings, app.extensions["rubrika"], name="same", sha256="2" * 64)
+    rerun = upload(client, CSV).get_json()["links"]["rerun"]
+    made = [client.post(rerun, json={"model": f"{digit}" * 64}).get_json() for digit in "12"]
+    assert [job["model_sha256"] for job in made] == ["1" * 64, "2" * 64]
+    for name in ("same", "same@1.0.0"):
+        assert client.post(rerun, json={"model": name}).get_json()["model_sha256"] == "2" * 64
+    run(active._engine, lambda c: fleet.worker_left(c, "2" * 64))
+    assert client.post(rerun, json={"model": "same"}).get_json()["model_sha256"] == "1" * 64
+    refused = assert_problem(client.post(rerun, json={"model": "2" * 64}), 409, "model_not_running")
+    assert f"No live worker runs {'2' * 64}." in refused["detail"]
+    for each in (other, active):
+        each.close()
+
+
 def test_a_rerun_under_a_key_is_made_once(client: FlaskClient, worker: Worker, newer: Worker, engine: Engine) -> None:
     job = upload(client, CSV).get_json()
     key = {"Idempotency-Key": "once"}

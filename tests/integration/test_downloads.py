@@ -32,11 +32,16 @@ def test_a_database_that_fails_is_503_before_anything_is_sent(
         with client.get(address) as answer:
             assert (answer.status_code, bool(answer.data)) == (200, True), address
 
-    def broken(*_: object, **__: object) -> Iterator[Any]:
+    def broken(*_: object, **__: object) -> Any:
         raise UnavailableError("The database cannot be reached at the moment.")
 
+    def broken_copy(*_: object, **__: object) -> Iterator[Any]:
+        """As the real one, it has asked nothing before its first line is."""
+        yield from ()
+        broken()
+
     for module in (exporting, exporting_parquet, exporting_xlsx):
-        monkeypatch.setattr(module, "copy_out", broken)
+        monkeypatch.setattr(module, "copy_out", broken_copy)
     for name in ("list_texts", "list_files"):
         monkeypatch.setattr(histories, name, broken)
     for address in found:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from jobs import answers, fleet, reading, store, sweeping
+from jobs import accepting, answers, fleet, reading, store, sweeping
 from jobs.answers import Answer
 from jobs.bell import Bell
 from jobs.database import make_engine, run
@@ -84,7 +84,7 @@ def drain(settings: Settings, engine: Engine, classifier: Recorder, heart: Heart
 
 
 def add(engine: Engine, texts: Sequence[str], *, chunk_rows: int = 10, lane: Lane = Lane.BULK) -> reading.Job:
-    job_id, _ = store.add_job(
+    job_id, _ = accepting.add_job(
         engine,
         NewJob("me", JobKind.FILE),
         [NewText(value, "", "") for value in texts],

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from jobs import ending, fleet, partitions, reading, store, sweeping
+from jobs import accepting, ending, fleet, partitions, reading, store, sweeping
 from jobs.bell import Bell
 from jobs.copying import copy_in
 from jobs.database import make_engine, run, transaction
@@ -83,7 +83,7 @@ def drain(settings: Settings, engine: Engine, classifier: Fragile, heart: Heart)
 
 def add(engine: Engine, texts: Sequence[str], *, chunk_rows: int = 10, lane: Lane = Lane.BULK) -> Job:
     rows = [NewText(value, "", "") for value in texts]
-    job_id, _ = store.add_job(engine, NewJob("me", JobKind.FILE), rows, lane=lane, chunk_rows=chunk_rows)
+    job_id, _ = accepting.add_job(engine, NewJob("me", JobKind.FILE), rows, lane=lane, chunk_rows=chunk_rows)
     return job_of(engine, job_id)
 
 
@@ -199,7 +199,7 @@ def test_a_chunk_read_ahead_by_a_worker_that_died_is_taken_alone(engine: Engine)
 
 def test_parts_of_a_chunk_keep_its_turn_and_its_model(engine: Engine, heart: Heart) -> None:
     rows = [NewText("a", "", "")] * 10
-    store.add_job(engine, NewJob("me", JobKind.FILE), rows, lane=Lane.BULK, chunk_rows=5, model_id=heart.model_id)
+    accepting.add_job(engine, NewJob("me", JobKind.FILE), rows, lane=Lane.BULK, chunk_rows=5, model_id=heart.model_id)
     run(engine, lambda c: c.execute(text("""
         UPDATE chunks SET state = 'running', attempts = 3, lease = gen_random_uuid(),
                           lease_until = now() - interval '1 s'
@@ -248,7 +248,7 @@ def test_a_backend_that_ends_in_the_middle_of_a_copy_is_not_there_now(engine: En
 
     other = make_engine(settings.database_url, pool_size=1, application="executioner")
     with pytest.raises(UnavailableError):
-        store.add_job(engine, NewJob("me", JobKind.FILE), rows(), lane=Lane.BULK, chunk_rows=100)
+        accepting.add_job(engine, NewJob("me", JobKind.FILE), rows(), lane=Lane.BULK, chunk_rows=100)
     assert run(engine, lambda c: c.execute(text("SELECT count(*) FROM texts")).scalar_one()) == 0
     other.dispose()
 

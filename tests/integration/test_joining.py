@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.servers import joined
-from jobs import fleet, store
+from jobs import accepting, fleet
 from jobs.database import make_engine, run
 from jobs.errors import RubrikaError
 from jobs.migrate import upgrade
@@ -96,7 +96,7 @@ def test_a_worker_on_trial_joins_what_runs_and_leaves_it_as_it_is(
             [signed_on] = wait_until(workers, 120, what="the worker to sign on", every=0.1)
             assert signed_on.trial
             assert not [known for known in run(engine, fleet.models) if known.active]
-            job, _ = store.add_job(
+            job, _ = accepting.add_job(
                 engine,
                 NewJob("me", JobKind.FILE),
                 posts(3),

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from api.app import create_app
 from api.guard import STRANGER_BYTES
-from jobs import store
+from jobs import accepting
 from jobs.limiting import Limiter
 from jobs.records import NewJob
 from jobs.settings import Settings
@@ -296,7 +296,7 @@ def test_of_two_files_that_come_at_once_one_is_refused(engine: Engine, model: in
     def add(_: int) -> bool:
         job = NewJob("anna", JobKind.FILE, "posts.csv", {"columns": ["text"]}, max_waiting=10)
         try:
-            store.add_job(engine, job, posts(6), lane=Lane.BULK, chunk_rows=4)
+            accepting.add_job(engine, job, posts(6), lane=Lane.BULK, chunk_rows=4)
         except TooManyWaitingError:
             return False
         return True

@@ -2,9 +2,11 @@
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
 
 from jobs import history, reading
-from tests.integration.api_support import V1, Worker
+from jobs.database import run
+from tests.integration.api_support import TOPICS, V1, Worker
 
 CHARS = 100_000
 ROWS = 60
@@ -77,6 +79,25 @@ def test_the_history_is_cut_in_the_same_way(client: FlaskClient) -> None:
         assert [text["doc_text"] for page in found for text in page] == sorted(sent, key=order_of), query
     exported = client.get(f"{V1}/classifications.json").get_json()
     assert [text["doc_text"] for text in exported] == sorted(sent, key=order_of)
+
+
+def test_explanations_count_for_the_length_of_a_page(
+    client: FlaskClient, worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        client.post(f"{V1}/classifications", json={"text": f"{number}", "explain": True})
+    worker.work()
+    pieces = 50
+    explained = """
+        UPDATE explanations SET state = 'done', finished_at = now(),
+            fields = array_fill('doc_text'::text, ARRAY[:pieces]), starts = array_fill(0, ARRAY[:pieces]),
+            ends = array_fill(1, ARRAY[:pieces]), weights = array_fill(0.5::real, ARRAY[:pieces * :topics])
+    """
+    run(engine, lambda c: c.execute(text(explained), {"pieces": pieces, "topics": len(TOPICS)}))
+    monkeypatch.setattr(history, "PAGE_BYTES", 2 * pieces * len(TOPICS) * history.WEIGHT_BYTES)
+    for query in ("", "&status=succeeded"):
+        found = [len(page) for page in pages(client, f"{V1}/classifications?limit=1000{query}") if page]
+        assert found == [2, 2, 2, 2], query
 
 
 def order_of(text: str) -> tuple[int, int]:

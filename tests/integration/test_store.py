@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from jobs import ending, fleet, partitions, reading, store, sweeping
+from jobs import accepting, ending, fleet, partitions, reading, store, sweeping
 from jobs.database import run
 from jobs.errors import ConflictError, NotFoundError
 from jobs.migrate import differences, upgrade
@@ -52,7 +52,7 @@ def test_a_row_that_was_refused_while_reading_is_recorded_and_never_given_to_a_w
     engine: Engine, model: int
 ) -> None:
     bad = NewText("", "", "", None, None, RowError.BROKEN_ROW, "three cells", "b")
-    job_id, _ = store.add_job(engine, NewJob("me", JobKind.FILE), [posts(1)[0], bad], lane=Lane.BULK, chunk_rows=8)
+    job_id, _ = accepting.add_job(engine, NewJob("me", JobKind.FILE), [posts(1)[0], bad], lane=Lane.BULK, chunk_rows=8)
     assert work(engine, model) == [job_id]
     job = job_of(engine, job_id)
     assert (job.state, job.rows_succeeded, job.rows_failed) == (JobState.PARTIALLY_SUCCEEDED, 1, 1)
@@ -66,9 +66,9 @@ def test_an_error_while_reading_the_rows_leaves_nothing(engine: Engine) -> None:
         raise RuntimeError("the file ends here")
 
     with pytest.raises(RuntimeError, match="ends here"):
-        store.add_job(engine, NewJob("me", JobKind.FILE), broken(), lane=Lane.BULK, chunk_rows=8)
+        accepting.add_job(engine, NewJob("me", JobKind.FILE), broken(), lane=Lane.BULK, chunk_rows=8)
     with pytest.raises(ValueError, match="at least one"):
-        store.add_job(engine, NewJob("me", JobKind.FILE), [], lane=Lane.BULK, chunk_rows=8)
+        accepting.add_job(engine, NewJob("me", JobKind.FILE), [], lane=Lane.BULK, chunk_rows=8)
     for table in ("jobs", "texts", "chunks"):
         assert run(engine, lambda c, t=table: c.execute(text(f"SELECT count(*) FROM {t}")).scalar_one()) == 0
 
@@ -245,7 +245,7 @@ def test_one_key_makes_one_job_even_from_twenty_threads(engine: Engine) -> None:
     def post() -> None:
         job = NewJob("me", JobKind.FILE, idempotency=Idempotency("k", "same"))
         try:
-            made.append(store.add_job(engine, job, posts(3), lane=Lane.BULK, chunk_rows=8)[0])
+            made.append(accepting.add_job(engine, job, posts(3), lane=Lane.BULK, chunk_rows=8)[0])
         except IdempotencyInFlightError as error:
             refused.append(error)
 
@@ -257,7 +257,7 @@ def test_one_key_makes_one_job_even_from_twenty_threads(engine: Engine) -> None:
     assert len(made) + len(refused) == 20
     assert len(set(made)) == 1
     with pytest.raises(IdempotencyMismatchError):
-        store.add_job(
+        accepting.add_job(
             engine,
             NewJob("me", JobKind.FILE, idempotency=Idempotency("k", "other")),
             posts(1),

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
-from jobs import fleet, reading, store, summing, sweeping, tallies
+from jobs import accepting, fleet, reading, store, summing, sweeping, tallies
 from jobs.database import make_engine, run
 from jobs.records import Claim, ClaimedText, Model, NewJob, NewText, Outcome, Topic
 from jobs.states import JobKind, Lane, RowError
@@ -31,7 +31,7 @@ def register(connection: Connection, topics: tuple[Topic, ...] = TOPICS, sha256:
 
 def add(engine: Engine, texts: list[NewText], chunk_rows: int = 4) -> UUID:
     new = NewJob("me", JobKind.FILE, "posts.csv", {"columns": ["text"]})
-    return store.add_job(engine, new, texts, lane=Lane.BULK, chunk_rows=chunk_rows)[0]
+    return accepting.add_job(engine, new, texts, lane=Lane.BULK, chunk_rows=chunk_rows)[0]
 
 
 def take(engine: Engine, limit: int = 1) -> Claim | None:
@@ -169,7 +169,7 @@ def test_a_tally_of_only_the_last_rows_is_not_believed(engine: Engine) -> None:
     finish_all(engine, model, [0.6, 0.5, 0.9])
     with engine.begin() as connection:
         connection.execute(text("UPDATE tallies SET computed = 4, probability_sums = '{0,0,0}'"))
-    assert run(engine, lambda c: tallies.read(c, job_id, model.id)) is None
+    assert run(engine, lambda c: tallies.read(c, job_id)) is None
     found = summary(engine, job_id, model)
     assert (found.computed, found.topics[0].assigned) == (8, 8)
     assert found.topics[0].mean_probability == pytest.approx(0.6)
@@ -177,14 +177,16 @@ def test_a_tally_of_only_the_last_rows_is_not_believed(engine: Engine) -> None:
 
 def test_rows_of_two_models_have_a_tally_each(engine: Engine) -> None:
     model = run(engine, register)
-    job_id = add(engine, [NewText("а", "", "")] * 8)
+    job_id = add(engine, [NewText("а", "", "")] * 12)
     assert finish_some(engine, model, [0.6, 0.1, 0.9])
     other = run(engine, lambda c: register(c, TOPICS[::-1], sha256="1" * 64))
     finish_all(engine, other, [0.9, 0.1, 0.2])
-    for one, beside in ((model, other), (other, model)):
+    for one, its_rows, beside, rows in ((model, 4, other, 8), (other, 8, model, 4)):
         found = summary(engine, job_id, one)
-        assert (found.computed, found.others) == (4, {beside.id: 4})
+        assert (found.computed, found.others) == (its_rows, {beside.id: rows})
         assert_same(found, counted(engine, job_id, one))
+    kept = run(engine, lambda c: tallies.read(c, job_id)) or {}
+    assert [(model_id, tally.computed) for model_id, tally in kept.items()] == [(other.id, 8), (model.id, 4)]
 
 
 def test_more_topics_than_bits_of_a_number(engine: Engine) -> None:

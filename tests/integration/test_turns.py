@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from jobs import fleet, store, sweeping
+from jobs import accepting, fleet, store, sweeping
 from jobs.database import run
 from jobs.records import NewJob
 from jobs.states import JobKind, JobState, Lane
@@ -78,8 +78,8 @@ def test_a_chunk_that_asks_for_a_model_waits_for_it(engine: Engine, model: int) 
         lambda c: fleet.register_model(c, name="n", version="2", sha256="1" * 64, topics=TOPICS, card={}),
     )
     job = NewJob("me", JobKind.FILE)
-    bound, _ = store.add_job(engine, job, posts(2), lane=Lane.BULK, chunk_rows=1, model_id=other)
-    free, _ = store.add_job(engine, job, posts(2), lane=Lane.BULK, chunk_rows=1)
+    bound, _ = accepting.add_job(engine, job, posts(2), lane=Lane.BULK, chunk_rows=1, model_id=other)
+    free, _ = accepting.add_job(engine, job, posts(2), lane=Lane.BULK, chunk_rows=1)
 
     def jobs_for(model_id: int | None, limit: int) -> list[UUID]:
         claimed = run(engine, lambda c: store.claim(c, lane=Lane.BULK, limit=limit, lease_seconds=9, model_id=model_id))
@@ -115,13 +115,13 @@ def test_what_a_worker_on_trial_is_far_ahead_in_does_not_put_new_jobs_off(engine
 
     assert jobs_of(model, 2) == [long, long]
     job = NewJob("me", JobKind.FILE)
-    rerun, _ = store.add_job(engine, job, posts(80), lane=Lane.BULK, chunk_rows=2, model_id=tried)
+    rerun, _ = accepting.add_job(engine, job, posts(80), lane=Lane.BULK, chunk_rows=2, model_id=tried)
     assert set(jobs_of(tried, 30)) == {rerun}
     late = add(engine, 20, chunk_rows=2)
     both = jobs_of(model, 20)
     assert (both.count(long), both.count(late)) == (10, 10)
     # Two jobs for the model on trial share it, however far the others are; what names no model is left to these.
-    second, _ = store.add_job(engine, job, posts(10), lane=Lane.BULK, chunk_rows=2, model_id=tried)
+    second, _ = accepting.add_job(engine, job, posts(10), lane=Lane.BULK, chunk_rows=2, model_id=tried)
     both = jobs_of(tried, 10)
     assert (both.count(rerun), both.count(second)) == (5, 5)
     assert jobs_of(tried, 10) == [rerun] * 5

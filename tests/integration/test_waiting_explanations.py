@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine
 
-from jobs import asking, store
+from jobs import accepting, asking
 from jobs.database import run
 from jobs.records import NewJob, NewText, parse_text_id
 from jobs.settings import Settings
@@ -97,7 +97,7 @@ def test_of_twenty_that_ask_at_once_as_many_pass_as_may_wait(anna: Keyed, drain:
     def bring() -> None:
         job = NewJob("anna", JobKind.TEXTS, max_explanations=MOST)
         texts = [NewText(TEXT, "", "", None, explain=True)]
-        store.add_job(engine, job, texts, lane=Lane.INTERACTIVE, chunk_rows=1)
+        accepting.add_job(engine, job, texts, lane=Lane.INTERACTIVE, chunk_rows=1)
 
     def ask(number: int) -> bool:
         try:
@@ -131,7 +131,7 @@ def test_who_asks_while_another_wish_is_being_recorded_is_counted_with_it(
                 f"SELECT '{job}', n, '{found}', true, 'waiting' FROM generate_series(2, {MOST + 1}) AS n"
             )
             require_room_to_explain(first, "anna", MOST, MOST)
-            second = threads.submit(store.add_job, engine, new, [text], lane=Lane.INTERACTIVE, chunk_rows=1)
+            second = threads.submit(accepting.add_job, engine, new, [text], lane=Lane.INTERACTIVE, chunk_rows=1)
             wait_until(lambda: waits_for_a_lock(engine) or second.done(), what="the second wish")
         with pytest.raises(TooManyExplanationsError, match=r"^3 explanations are waiting already"):
             second.result()

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
-from jobs import fleet, store, sweeping
+from jobs import accepting, fleet, sweeping
 from jobs.database import run
 from jobs.records import NewJob
 from jobs.settings import PROJECT_ROOT
@@ -134,5 +134,5 @@ def test_keda_asks_how_many_rows_wait_or_are_in_work(engine: Engine, model: int)
     )
     for asked in (other, model):
         named = NewJob("me", JobKind.FILE)
-        store.add_job(engine, named, posts(5), lane=Lane.BULK, chunk_rows=5, model_id=asked)
+        accepting.add_job(engine, named, posts(5), lane=Lane.BULK, chunk_rows=5, model_id=asked)
     assert run(engine, lambda c: c.execute(query).scalar_one()) == 15

@@ -2,10 +2,14 @@
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from flask import Flask
 
+from api import body
 from api.deadlines import Deadlines
+from api.problems import ProblemError
 
 
 class Clock:
@@ -67,6 +71,35 @@ def test_who_is_late_can_be_told_so_when_only_reading_ends(pair: tuple[socket.so
         read()
     server.sendall(b"late")
     assert client.recv(4) == b"late"
+
+
+@pytest.mark.parametrize(("seconds_a_block", "blocks"), [(19, 6), (21, 0)])
+def test_a_body_has_a_time_for_each_block_and_one_for_all_of_them(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, seconds_a_block: int, blocks: int
+) -> None:
+    server, _ = pair
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    monkeypatch.setattr(body, "monotonic", clock)
+    app = Flask("tests")
+    app.extensions["rubrika"] = SimpleNamespace(deadlines=deadlines)
+    came = []
+
+    class Slow:
+        def read(self, size: int, /) -> bytes:
+            clock.now += seconds_a_block
+            deadlines.enforce()
+            came.append(size)
+            return b"a" * size
+
+    with app.app_context():
+        sent = body.StrictRequest({"wsgi.input": Slow(), "gunicorn.socket": server, "CONTENT_LENGTH": f"{16 << 20}"})
+        with pytest.raises(ProblemError, match="too slowly") as told:
+            sent.get_data()
+    assert (told.value.status, len(came) - 1) == (408, blocks)
+    clock.now += 100
+    deadlines.enforce()
+    server.sendall(b"late")
 
 
 def test_a_connection_that_is_closed_already_is_no_error(pair: tuple[socket.socket, socket.socket]) -> None:
