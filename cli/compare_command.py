@@ -55,10 +55,7 @@ def compare(
     needed = {"sklearn": "scikit-learn", "torch": "torch", "transformers": "transformers"}
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise RubrikaError(
-            f"This needs {', '.join(missing)}: install what is missing by `make train-deps` "
-            "or `pip install -e '.[train]'`."
-        )
+        raise RubrikaError(f"This needs {', '.join(missing)}: install what is missing by `make train-deps`.")
     from ml import artifact, compare_report
     from ml.candidates import EncoderOptions, candidates
     from ml.cleaning import Cleaning

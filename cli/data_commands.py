@@ -65,9 +65,7 @@ def explore(folder: Path, out: Path, suspects: Path | None, **options: Any) -> N
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         names = ", ".join("scikit-learn" if name == "sklearn" else name for name in missing)
-        raise RubrikaError(
-            f"This needs {names}: install what is missing by `make train-deps` or `pip install -e '.[train]'`."
-        )
+        raise RubrikaError(f"This needs {names}: install what is missing by `make train-deps`.")
     from ml import report
     from ml.errors import MlError
     from ml.exploring import ExploreOptions, write_suspects
@@ -90,9 +88,10 @@ def explore(folder: Path, out: Path, suspects: Path | None, **options: Any) -> N
 @click.argument("folder", type=FOLDER)
 @click.option("-o", "--out", type=FILE, required=True, help="TSV file to write.")
 def keys(folder: Path, out: Path) -> None:
-    """Write every different post of FOLDER with its key, for who reads posts without their labels.
+    """Write every different post of FOLDER with its key and its topics, for who reads posts as a teacher.
 
-    A table that `rubrika train` takes as --teacher may name posts by these keys.
+    A table that `rubrika train` takes as --teacher may name posts by these keys. Who shall not see the labels is given
+    the file without its column `topics`.
     """
     from ml.data import read_folder, write_keys
     from ml.errors import MlError

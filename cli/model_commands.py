@@ -55,8 +55,7 @@ def require_training(*more: str) -> None:
     missing = [name for name in (*TRAINING_PACKAGES, *more) if importlib.util.find_spec(name) is None]
     if missing:
         raise click.ClickException(
-            f"Training needs {', '.join(missing)}: install what is missing by `make train-deps` "
-            "or `pip install -e '.[train]'`."
+            f"Training needs {', '.join(missing)}: install what is missing by `make train-deps`."
         )
 
 

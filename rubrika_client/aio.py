@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack, overload
 
 import anyio
 import httpx2
+from anyio import to_thread
 
 from rubrika_client import calls, flows, resources
 from rubrika_client.calls import Call, Page, Sink
@@ -178,15 +179,22 @@ class AsyncClient:
     ) -> Path:  # fmt: skip
         """Write all rows to a file, as csv, ndjson, json, xlsx or parquet by its ending or by `form`.
 
-        It is written beside its place and moved there when it is whole; a pipe or a device is given it then. `bom` and
-        `raw` are of CSV alone.
+        It is written beside its place and moved there when it is whole; a pipe or a device is given it then, which
+        cannot be cancelled before somebody reads it. `bom` and `raw` are of CSV alone.
         """
         target = Path(path)
         chosen = format_of(target, form)
         wanted = {"thresholds": calls.thresholds_text(thresholds), **filters}
         wanted |= {name: None if value is None else int(value) for name, value in (("bom", bom), ("raw", raw))}
-        with PartFile(target) as file:
+        part = PartFile(target)
+        # Whoever reads the pipe may be in this very loop.
+        file = await to_thread.run_sync(part.open)
+        try:
             await self._ask(calls.export(job, chosen, Sink(file, received), **wanted))
+            await to_thread.run_sync(part.keep)
+        except BaseException:
+            part.drop()
+            raise
         return target
 
     async def cancel(self, job: str) -> Job:

@@ -19,7 +19,6 @@ MAX_WAIT_SECONDS = 60
 """The longest that the service holds a request."""
 
 Format = Literal["csv", "ndjson", "json", "xlsx", "parquet"]
-FORMATS: tuple[Format, ...] = ("csv", "ndjson", "json", "xlsx", "parquet")
 MEDIA_TYPES: Mapping[Format, str] = {
     "csv": "text/csv",
     "ndjson": "application/x-ndjson",
@@ -27,11 +26,16 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "parquet": "application/vnd.apache.parquet",
 }
+FORMATS = tuple(MEDIA_TYPES)
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 MAX_KEY_CHARS = 255
 MAKING_SECONDS = 900.0
 """The longest that a new job may take to be there: its rows are read, or copied, before the answer."""
+ANSWER_SECONDS = 30.0
+"""The longest that most answers may take."""
+COUNTING_SECONDS = 150.0
+"""The longest that counting or sorting the rows of a job may take: the service itself gives up after two minutes."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     form: Form | None = None
     sink: Sink | None = None
-    patience: float = 30.0
+    patience: float = ANSWER_SECONDS
     also: frozenset[int] = frozenset()
     media_type: str | None = None
     removes: bool = False
@@ -119,7 +123,9 @@ def nothing(_: Any) -> None:
     """Read an answer without a body."""
 
 
-def page_of(kind: type[T], path: str, params: Mapping[str, Any]) -> "Call[Page[T]]":
+def page_of(
+    kind: type[T], path: str, params: Mapping[str, Any], *, patience: float = ANSWER_SECONDS
+) -> "Call[Page[T]]":
     """A page of a list. `next` of the service leads to the following one as it is."""
 
     def read(body: Any) -> Page[T]:
@@ -130,10 +136,10 @@ def page_of(kind: type[T], path: str, params: Mapping[str, Any]) -> "Call[Page[T
         if following and not str(following).startswith(f"{V1}/"):
             # It would be followed with the key in hand.
             raise BadAnswerError("The list goes on at another service.")
-        call = Call("GET", following, read) if following else None
+        call = Call("GET", following, read, patience=patience) if following else None
         return Page(tuple(decode(kind, item) for item in items), call)
 
-    return Call("GET", path, read, params)
+    return Call("GET", path, read, params, patience=patience)
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
@@ -154,7 +160,7 @@ def classify(posts: Sequence[Post], *, wait: float, explain: bool, key: str | No
         return tuple(decode(Classification, item) for item in found)
 
     path = f"{V1}/classifications"
-    return Call("POST", path, read, body=body, headers=headers, patience=30.0 + held)
+    return Call("POST", path, read, body=body, headers=headers, patience=ANSWER_SECONDS + held)
 
 
 def classification(text_id: str) -> Call[Classification]:
@@ -223,20 +229,22 @@ def delete(job_id: str) -> Call[None]:
 
 
 def results(job_id: str, **wanted: Any) -> Call[Page[resources.Row]]:
-    return page_of(resources.Row, f"{_job(job_id)}/results", given(**wanted))
+    return page_of(resources.Row, f"{_job(job_id)}/results", given(**wanted), patience=COUNTING_SECONDS)
 
 
 def summary(job_id: str, thresholds: Mapping[str, float] | None) -> Call[resources.Summary]:
     params = given(thresholds=thresholds_text(thresholds))
-    return Call("GET", f"{_job(job_id)}/summary", one(resources.Summary), params)
+    return Call("GET", f"{_job(job_id)}/summary", one(resources.Summary), params, patience=COUNTING_SECONDS)
 
 
 def compare(first: str, second: str, limit: int) -> Call[resources.Comparison]:
-    return Call("GET", f"{_job(first)}/compare/{_id(second)}", one(resources.Comparison), {"limit": limit})
+    path, read = f"{_job(first)}/compare/{_id(second)}", one(resources.Comparison)
+    return Call("GET", path, read, {"limit": limit}, patience=COUNTING_SECONDS)
 
 
 def changed_rows(first: str, second: str) -> Call[Page[resources.ChangedRow]]:
-    return page_of(resources.ChangedRow, f"{_job(first)}/compare/{_id(second)}/rows", {"limit": 1000})
+    path = f"{_job(first)}/compare/{_id(second)}/rows"
+    return page_of(resources.ChangedRow, path, {"limit": 1000}, patience=COUNTING_SECONDS)
 
 
 def judge_row(job_id: str, row: int, topics: Sequence[str]) -> Call[resources.Row]:

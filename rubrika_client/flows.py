@@ -43,9 +43,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Lost:
-    """The connection could not be made, or broke."""
+    """The connection could not be made, or broke after the request was `sent`, at least in part."""
 
     reason: str
+    sent: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def ask(call: Call[T], retry: Retry) -> Flow[T]:
             return call.read(_json(answer))
         if may_be_done and call.removes and isinstance(error, ProblemError) and error.code == "not_found":
             return call.read(None)
-        may_be_done |= isinstance(error, NoAnswerError) or answer.status in UNHEARD
+        may_be_done |= answer.sent if isinstance(answer, Lost) else answer.status in UNHEARD
         seconds = retry.pause(attempt, error) if passes(error, call) else None
         if seconds is None:
             raise error

@@ -123,7 +123,7 @@ def request_of(client: httpx2.Client | httpx2.AsyncClient, call: Call[Any], file
 def lost(error: httpx2.TransportError, url: str) -> Lost:
     """What broke, as a sentence. Raises `ArgumentError` for a request that will never go."""
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return Lost(f"Nobody answers at {url}: {str(error) or 'no connection in time'}.")
+        return Lost(f"Nobody answers at {url}: {str(error) or 'no connection in time'}.", sent=False)
     if isinstance(error, httpx2.TimeoutException):
         return Lost(f"{url} has taken the request and does not answer.")
     if isinstance(error, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
@@ -192,28 +192,43 @@ class PartFile:
         self._path = path if self._special else path.resolve()
         self._part = self._path.with_name(f"{self._path.name}.part")
 
-    def __enter__(self) -> BinaryIO:
+    def open(self) -> BinaryIO:
+        """What to write into. A pipe is waited for until somebody reads it."""
         self._file: BinaryIO
         if self._special:
             self._out = self._path.open("wb")
-            self._file = tempfile.TemporaryFile()
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by keep and drop)
         else:
             self._file = self._part.open("wb")
         return self._file
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def keep(self) -> None:
+        """All of it is written. A pipe is waited for until it was taken out."""
         if self._special:
             with self._out, self._file:
-                if kind is None:
-                    self._file.seek(0)
-                    shutil.copyfileobj(self._file, self._out)
+                self._file.seek(0)
+                shutil.copyfileobj(self._file, self._out)
             return
-        if kind is None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
+        self._part.replace(self._path)
+
+    def drop(self) -> None:
+        """It will not be whole."""
+        with suppress(OSError):
+            self._file.close()
+        if self._special:
+            with suppress(OSError):
+                self._out.close()
         else:
-            with suppress(FileNotFoundError):
-                self._part.unlink()
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> BinaryIO:
+        return self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.keep()
+        else:
+            self.drop()

@@ -18,7 +18,7 @@ from jobs.settings import PROJECT_ROOT
 from tests.e2e.chaos import sql
 from tests.e2e.rows import assert_whole, posts
 from tests.e2e.service import Service
-from tests.support import environment_outside, free_port, wait_until
+from tests.support import chapter, code_blocks, environment_outside, free_port, wait_until
 
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```$", (PROJECT_ROOT / "docs" / "client.md").read_text(), re.DOTALL | re.MULTILINE
@@ -30,6 +30,21 @@ INTERRUPTED = 128 + signal.SIGINT
 def environment(service: Service) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**environment_outside(), "RUBRIKA_URL": service.url, "PATH": path, "PYTHONPATH": str(PROJECT_ROOT)}
+
+
+def output_of(service: Service, folder: Path, *command: str) -> str:
+    """What a command prints that succeeds in this folder."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(service),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{service.tails()}"
+    return done.stdout
 
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -77,20 +92,10 @@ def test_the_examples_of_the_guide_run(service: Service, tmp_path: Path) -> None
     for language in ("sh", "python"):
         program = "".join(block for found, block in BLOCKS if found == language)
         assert program.count("\n") > 3
-        if language == "sh":
-            program = f"set -e\n{program}"
-        done = subprocess.run(
-            ["bash", "-c", program] if language == "sh" else [sys.executable, "-W", "error", "-c", program],
-            cwd=tmp_path,
-            env=environment(service),
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{service.tails()}"
-    assert "there is no such job" in done.stdout
-    assert "missing_column" in done.stdout
+        command = ["bash", "-ec"] if language == "sh" else [sys.executable, "-W", "error", "-c"]
+        printed = output_of(service, tmp_path, *command, program)
+    assert "there is no such job" in printed
+    assert "missing_column" in printed
     assert (tmp_path / "results.csv").read_text().startswith("\ufefftext,row,sport,ads,topics")
     assert (tmp_path / "results.parquet").read_bytes().startswith(b"PAR1")
     assert len(json.loads((tmp_path / "results.json").read_text())) == 2
@@ -232,24 +237,14 @@ def test_two_runs_do_not_write_one_output(service: Service, start: Start, tmp_pa
 
 
 def test_the_first_file_of_the_readme_has_all_its_results(service: Service, tmp_path: Path) -> None:
-    [chapter] = re.findall(r"^## The first file$.*?(?=^## )", README, re.DOTALL | re.MULTILINE)
-    commands = re.findall(r"^```sh\n(.*?)^```$", chapter, re.DOTALL | re.MULTILINE)
+    commands = code_blocks(chapter(README, "The first file"), "sh")
     assert [command.split()[0].partition("=")[0] for command in commands] == [".venv/bin/rubrika", "API"]
     service.start_all(FAKE_SECONDS="0.01")
     texts, data = posts(60)
     (tmp_path / "posts.csv").write_bytes(data)
     for command in commands:
         program = command.replace(".venv/bin/", "").replace("http://127.0.0.1:8000", service.url)
-        done = subprocess.run(
-            ["bash", "-ec", program],
-            cwd=tmp_path,
-            env=environment(service),
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{service.tails()}"
+        output_of(service, tmp_path, "bash", "-ec", program)
         with (tmp_path / "results.csv").open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == len(texts)

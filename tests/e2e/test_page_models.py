@@ -74,6 +74,9 @@ def test_a_topic_that_only_another_model_knows_has_its_name_and_is_nothing_to_so
     cells = page.locator("#table tbody tr").nth(1).locator(".cell-topic")
     expect(cells).to_have_text(["–", "–", "присвоена75,0\xa0%"])
     expect(page.locator("#table tbody tr").first.locator(".cell-topic").nth(2)).to_have_text("–")
+    for _ in range(2):
+        page.locator("#heat canvas").press("ArrowRight")
+    expect(page.locator("#heat-row")).to_have_text("Строка 2: – · пост номер 1")
     watch.assert_clean()
 
 

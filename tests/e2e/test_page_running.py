@@ -70,12 +70,30 @@ def test_rows_that_could_not_be_read_at_the_end_are_read_as_soon_as_they_can(
     service.start_all(FAKE_SECONDS="0.02")
     send_file(page, csv(*(f"пост {number}" for number in range(200))))
     expect(page.locator("#table tbody tr")).to_have_count(50)
-    page.route("**/results?**", lambda route: route.abort())
+    missed: list[str] = []
+
+    def miss(route: Route) -> None:
+        missed.append(route.request.url)
+        route.abort()
+
+    page.route("**/results?**", miss)
     expect(page.locator("#state")).to_have_text("Готово", timeout=90_000)
     expect(page.locator("#rows-notice .notice-title")).to_have_text("Сервер не отвечает")
+    expect(page.locator("#summary-words")).to_have_text("Из 200 строк")
+    # The table tries by itself, at intervals in which the picture of the finished file has been asked for.
+    tries = len(missed)
+    wait_until(lambda: page.title() != "" and len(missed) >= tries + 2, 60, what="the table to be asked for again")
+    assert any("limit=200" in address for address in missed), "nobody asked for the picture"
     page.unroute_all()
     expect(page.locator(COMPUTED)).to_have_count(50)
     expect(page.locator("#rows-notice")).to_be_empty()
+
+    def said_of_the_last_row() -> str:
+        page.locator("#heat canvas").press("End")
+        return page.locator("#heat-row").inner_text()
+
+    probability = f"{100 * expected('пост 199'):.1f}".replace(".", ",")
+    wait_until(lambda: f"{probability}\xa0%" in said_of_the_last_row(), what="the picture of the finished file")
     watch.complaints = [text for text in watch.complaints if "ERR_FAILED" not in text]
     watch.assert_clean()
 

@@ -1,10 +1,11 @@
 """What the page does when the service is gone, refuses or has nobody to compute, and how it finds back by itself."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import Watch, choose, csv, send_file
 from tests.e2e.service import V1, Service
@@ -189,6 +190,59 @@ def test_a_text_that_is_still_being_taken_is_sent_again_under_its_key(
     sent = [key for key in keys if key]
     assert (len(sent), len(set(sent))) == (2, 1)
     watch.assert_clean(409)
+
+
+def test_a_second_try_of_rows_that_is_still_being_made_is_said_to_be(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    send_file(page, csv("!fail раз"))
+    page.route("**/retry", answering(409, {"code": "key_in_flight", "detail": "It is in flight."}))
+    page.locator("#retry").click()
+    expect(page.locator("#notice .notice-title")).to_have_text("Запрос ещё выполняется")
+    expect(page.locator("#notice")).not_to_contain_text("Обновите")
+    before = page.url
+    page.unroute_all()
+    page.locator("#retry").click()
+    page.wait_for_url(lambda url: url != before and "/jobs/" in url)
+    watch.assert_clean(409)
+
+
+def test_what_takes_the_database_two_minutes_is_waited_for_and_asked_for_again_when_it_says(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    job = service.wait_finished(service.upload(csv("пост", "второй")))
+    again = service.call("POST", f"{job['links']['self']}/rerun", b"{}", {"Content-Type": "application/json"}).json
+    service.wait_finished(again)
+    held: dict[str, list[Route]] = {"/summary?": [], "/results?": [], "/compare/": []}
+
+    def hold(route: Route) -> None:
+        [name] = [name for name in held if name in route.request.url]
+        held[name].append(route)
+
+    page.route(re.compile("|".join(map(re.escape, held))), hold)
+    page.clock.install()
+    page.goto(f"/jobs/{again['id']}?sort=-sport")
+    wait_until(lambda: page.title() != "" and all(held.values()), what="the page to ask")
+    page.clock.run_for(125_000)
+    counts = {name: len(routes) for name, routes in held.items()}
+    too_slow = answering(503, {"code": "too_slow", "detail": "It took too long."}, {"Retry-After": "60"})
+    for name, [route] in held.items():
+        route.continue_() if name == "/compare/" else too_slow(route)
+    notices = page.locator("#summary-notice .notice, #rows-notice .notice")
+    expect(notices).to_have_text([re.compile("не справилась с этим за две минуты")] * 2)
+    expect(page.locator("#compare-body table")).to_be_visible()
+    for _ in range(11):
+        page.clock.run_for(5000)
+        assert page.evaluate("() => fetch('/healthz').then(({ ok }) => ok)")  # What the page has asked has got there.
+    assert {name: len(routes) for name, routes in held.items()} == counts
+    page.unroute_all()
+    page.clock.run_for(10_000)
+    expect(page.locator("#table tbody summary")).to_have_count(2)
+    expect(page.locator("#summary-words")).to_have_text("Из 2 строк")
+    expect(notices).to_have_count(0)
+    watch.assert_clean(503)
 
 
 def test_the_sentence_of_the_server_is_folded_where_the_page_says_it_in_its_own_words(

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from cli.classify_words import duration, sentence, size
+from jobs.database import LONGEST_READ_SECONDS
 from rubrika_client import (
     AsyncClient,
     BadAnswerError,
@@ -126,11 +127,20 @@ def test_what_copies_a_job_may_take_as_long_as_what_reads_one() -> None:
     assert {call.patience for call in (calls.retry("a", key=None), calls.rerun("a", None, key=None))} == {900.0}
 
 
+def test_what_counts_or_sorts_rows_may_take_as_long_as_the_service_works_on_it() -> None:
+    rows, changed = calls.results("a", sort="-sport"), calls.changed_rows("a", "b")
+    following = [
+        call.read({"items": [], "next": "/api/v1/jobs/a/results?cursor=x"}).following for call in (rows, changed)
+    ]
+    for call in (rows, changed, *following, calls.summary("a", {"sport": 0.5}), calls.compare("a", "b", 50)):
+        assert call.patience > LONGEST_READ_SECONDS
+
+
 def test_what_is_gone_after_a_lost_attempt_was_deleted_by_it() -> None:
     gone = answer(404, problem(404, "not_found"))
     for unheard in (Lost("reset"), answer(504)):
         assert run(flows.ask(calls.delete("a"), ROUNDS), unheard, gone)[0] is None
-    for heard in ((), (answer(503, problem(503)),)):
+    for heard in ((), (answer(503, problem(503)),), (Lost("refused", sent=False),)):
         with pytest.raises(NotFoundError):
             run(flows.ask(calls.delete("a"), ROUNDS), *heard, gone)
     with pytest.raises(NotFoundError):

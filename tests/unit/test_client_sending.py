@@ -5,10 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
+import anyio
 import httpx2
 import pytest
 
-from rubrika_client import ArgumentError, AsyncClient, BadAnswerError, Client, Post, Retry, calls
+from rubrika_client import ArgumentError, AsyncClient, BadAnswerError, Client, NotFoundError, Post, Retry, calls
 from rubrika_client.transport import PartFile, is_special, lost, timeout_of
 
 SECRET = "rk_secret"
@@ -93,6 +94,11 @@ def test_what_is_no_request_of_http_is_not_repeated_and_its_headers_are_not_show
     assert "broke" in lost(httpx2.RemoteProtocolError("peer closed connection"), "http://x").reason
 
 
+def test_what_never_reached_a_server_is_told_from_what_may_have() -> None:
+    unsent, sent = (httpx2.ConnectError, httpx2.ConnectTimeout), (httpx2.ReadTimeout, httpx2.ReadError)
+    assert [lost(kind("no"), "http://x").sent for kind in (*unsent, *sent)] == [False, False, True, True]
+
+
 def test_a_request_that_stands_still_is_given_up_long_before_its_answer() -> None:
     timeout = timeout_of(calls.rerun("a", None, key=None))
     assert (timeout.connect, timeout.write, timeout.read) == (5.0, 60.0, 900.0)
@@ -165,6 +171,61 @@ def test_a_pipe_is_written_into_and_stays_one(linked: bool, tmp_path: Path) -> N
     reader.join(60)
     assert heard == [data]
     assert (pipe.is_fifo(), sorted(tmp_path.iterdir())) == (True, before)
+
+
+def test_a_pipe_may_be_read_in_the_loop_that_fills_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    data = os.urandom(300_000)
+    heard: list[bytes] = []
+
+    async def download() -> None:
+        transport = httpx2.MockTransport(Answering(httpx2.Response(200, headers=CSV, content=data)))
+        async with AsyncClient("http://rubrika.test", transport=transport) as client:
+            await client.download("a", pipe)
+
+    async def read() -> None:
+        end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        await anyio.wait_readable(end)
+        while block := os.read(end, 50_000):
+            heard.append(block)
+            await anyio.wait_readable(end)
+        os.close(end)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(download)
+            group.start_soon(read)
+
+    # In a thread, for a loop that stands still never ends.
+    running = Thread(target=lambda: anyio.run(both), daemon=True)
+    running.start()
+    running.join(60)
+    assert b"".join(heard) == data
+    assert not running.is_alive()
+
+
+@pytest.mark.parametrize("answer", [httpx2.Response(404), None])
+def test_an_async_download_is_there_whole_or_not_at_all(answer: httpx2.Response | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"of yesterday")
+    found = answer or httpx2.Response(200, headers=CSV, content=b"results")
+
+    async def download(*, cancel: bool = False) -> None:
+        transport = httpx2.MockTransport(Answering(found))
+        async with AsyncClient("http://rubrika.test", transport=transport) as client:
+            with anyio.CancelScope() as scope:
+                await client.download("a", path, received=lambda _: scope.cancel() if cancel else None)
+
+    if answer is None:
+        anyio.run(lambda: download(cancel=True))
+        assert (path.read_bytes(), [one.name for one in tmp_path.iterdir()]) == (b"of yesterday", ["a.csv"])
+        anyio.run(download)
+    else:
+        with pytest.raises(NotFoundError):
+            anyio.run(download)
+    expected = b"of yesterday" if answer else b"results"
+    assert (path.read_bytes(), [one.name for one in tmp_path.iterdir()]) == (expected, ["a.csv"])
 
 
 def test_a_pipe_is_given_nothing_of_what_is_not_whole(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ const mayPass = (error) => error instanceof NetworkError || (error instanceof Ap
 
 /**
  * show(error, act) puts the notice into `place` and calls `act` once the server and its database answer; each failure
- * in a row is waited after for twice as long. `press` is what its button does. stop() when something else begins.
+ * in a row is waited after for twice as long, and for as long as the server asks. `press` is what its button does. stop()
+ * when something else begins.
  */
 export function makeAgain(place) {
   let asking = null;
@@ -56,7 +57,8 @@ export function makeAgain(place) {
       if (mayPass(error)) {
         failures = performance.now() - failedAt < 2 * SLOWEST_MS ? failures + 1 : 0;
         failedAt = performance.now();
-        timer = setTimeout(() => ask(act), Math.min(FIRST_MS * 2 ** failures, SLOWEST_MS));
+        const asked = (error.retryAfter ?? 0) * 1000;
+        timer = setTimeout(() => ask(act), Math.max(Math.min(FIRST_MS * 2 ** failures, SLOWEST_MS), asked));
       }
     },
   };

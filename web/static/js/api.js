@@ -8,6 +8,9 @@ import { language } from "./words.js";
 const root = document.documentElement.dataset.root;
 const GIVE_UP_MS = 75_000;
 
+/** The limit of what the database may work on for two minutes; then the server says that this took too long. */
+export const COUNTING_MS = 130_000;
+
 /** The address under the API's base. */
 export const api = (path) => `${root}/api/v1${path}`;
 

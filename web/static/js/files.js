@@ -2,12 +2,12 @@
 
 import { makeAgain } from "./again.js";
 import { api, newKey, page, request } from "./api.js";
-import { button, byId, el, notice, put, say } from "./dom.js";
+import { byId, el, notice, put, say } from "./dom.js";
 import { bytes, progressPercent, timeLeft } from "./format.js";
 import { isOver, jobsTable, setBar } from "./jobs.js";
 import { poll } from "./poll.js";
 import { makePreview } from "./preview.js";
-import { isUnderWay, problemNotice, underWayNotice } from "./problems.js";
+import { isUnderWay, problemNotice } from "./problems.js";
 import { upload } from "./upload.js";
 import { t } from "./words.js";
 
@@ -102,10 +102,8 @@ async function send() {
     if (error.name === "AbortError") {
       afterStop();
       preview.resume();
-    } else if (isUnderWay(error)) {
-      byId("notice").replaceChildren(underWayNotice([button(t("retry"), send)]));
     } else {
-      if (error.status !== undefined) {
+      if (error.status !== undefined && !isUnderWay(error)) {
         newSending();
       }
       again.show(error, send);

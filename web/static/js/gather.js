@@ -1,6 +1,6 @@
 // Rows of a job, from as many requests as that takes: the server searches for a tenth of a second at a time.
 
-import { request, sameServer } from "./api.js";
+import { COUNTING_MS, request, sameServer } from "./api.js";
 
 /**
  * The first `most` rows from `address` on: {items, next, reached}. `next` is the address of those after them, null at the
@@ -12,7 +12,7 @@ export async function gather(address, most, { signal, stop, upto = Infinity, onS
   let next = address;
   let reached = 0;
   while (next && items.length < most && reached < upto && !stop.aborted) {
-    const { data } = await request(withLimit(next, most - items.length), { signal });
+    const { data } = await request(withLimit(next, most - items.length), { signal, limit: COUNTING_MS });
     items.push(...data.items);
     reached = data.searched.to;
     next = data.next ? sameServer(data.next) : null;

@@ -46,7 +46,9 @@ function rowsHeat({ topics, rows, labelledBy }) {
     at = Math.max(0, Math.min(rows.length - 1, place));
     const row = rows[at];
     const best = topics.map(({ id, name }) => [row.probabilities?.[id] ?? -1, name]).sort((a, b) => b[0] - a[0])[0];
-    const said = best[0] < 0 ? t("heat.not_computed") : `${best[1]} ${percent(best[0])}`;
+    // None of these topics has a row that another model has computed.
+    const without = row.probabilities ? "–" : t("heat.not_computed");
+    const said = best[0] < 0 ? without : `${best[1]} ${percent(best[0])}`;
     words.textContent = `${t("heat.row", { n: number(row.row) })}: ${said} · ${excerpt(row.doc_text || row.image2text || row.speech2text || "", EXCERPT)}`;
     draw();
   };
@@ -97,7 +99,7 @@ export function makeHeat(address, choice) {
       byId("heat-words").textContent = some ? t(words, { n: items.length }) : t(none);
     } catch {
       if (!mine.signal.aborted) {
-        // The rows are asked for by the table as well, which says what is wrong.
+        // The rows are asked for by the table as well, which says what is wrong, and whose next rows have this tried again.
         byId("heat-part").hidden ||= !byId("heat").hasChildNodes();
         shownFor = "";
       }

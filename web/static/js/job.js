@@ -25,7 +25,7 @@ const address = api(`/jobs/${encodeURIComponent(id)}`);
 const choice = makeChoice();
 const filters = makeFilters(choice);
 const heat = makeHeat(address, choice);
-const rows = makeRows(address, choice, { onStop: heat.stopSearch });
+const rows = makeRows(address, choice, { onStop: heat.stopSearch, onShown: drawHeat });
 const summary = makeSummary(address, choice, { onData: showSummary, onSettled: showRows });
 const downloads = makeDownloads(address, choice);
 

@@ -11,12 +11,15 @@ const SAYS_ALL = new Set([401]);
 const SAYS_ENOUGH = new Set([403, 404, 408, 429, 500, 503]);
 const ROW_SAYS_ALL = new Set(["empty_text", "worker_lost"]);
 
+/** Whether an earlier request with the same key is still being carried out. */
+export const isUnderWay = (error) => error instanceof ApiError && error.status === 409 && error.problem.code === "key_in_flight";
+
 /** Whether the same, sent once more by hand, may be answered otherwise; whose session has ended is then asked for the key. */
 export function mayBeRepeated(error) {
   if (!(error instanceof ApiError)) {
     return !(error instanceof UnreadableFileError);
   }
-  return error.status >= 500 || [408, 429].includes(error.status) || (error.status === 401 && isSignedIn());
+  return error.status >= 500 || [408, 429].includes(error.status) || isUnderWay(error) || (error.status === 401 && isSignedIn());
 }
 
 /** {title, lines, aside} for anything that `request` or an upload throws; `aside` is what the server adds to that, if anything. */
@@ -46,15 +49,12 @@ export function describe(error) {
 
 /** The same as a box with buttons; `more` are lines of the caller's own. */
 export function problemNotice(error, actions = [], more = []) {
+  if (isUnderWay(error)) {
+    return notice("info", t("error.under_way"), [t("error.under_way_words")], actions);
+  }
   const { title, lines, aside } = describe(error);
   return notice("danger", title, [...lines.map(whoSays), ...(aside ? [folded(aside)] : []), ...more], actions);
 }
-
-/** Whether an earlier request with the same key is still being carried out. */
-export const isUnderWay = (error) => error.status === 409 && error.problem.code === "key_in_flight";
-
-/** The words for that. */
-export const underWayNotice = (actions = []) => notice("info", t("error.under_way"), [t("error.under_way_words")], actions);
 
 /** A sentence of the server in its own language is said to be one: it stands among those of the page. */
 export function whoSays(line) {

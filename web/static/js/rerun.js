@@ -1,9 +1,9 @@
 // The same rows by another model, and how far the two agree.
 
-import { api, newKey, page, request } from "./api.js";
+import { COUNTING_MS, api, newKey, page, request } from "./api.js";
 import { byId, el } from "./dom.js";
 import { excerpt, list, number, percent } from "./format.js";
-import { isUnderWay, problemNotice, underWayNotice } from "./problems.js";
+import { problemNotice } from "./problems.js";
 import { topicName } from "./topics.js";
 import { t } from "./words.js";
 
@@ -41,7 +41,7 @@ export async function offerRerun(job, address) {
       byId("rerun-notice").replaceChildren();
       window.location.assign(page(`/jobs/${encodeURIComponent(data.id)}`));
     } catch (error) {
-      byId("rerun-notice").replaceChildren(isUnderWay(error) ? underWayNotice() : problemNotice(error));
+      byId("rerun-notice").replaceChildren(problemNotice(error));
     }
     start.setAttribute("aria-disabled", "false");
   });
@@ -50,7 +50,7 @@ export async function offerRerun(job, address) {
 export async function compareWith(job, other) {
   const address = api(`/jobs/${encodeURIComponent(other)}/compare/${encodeURIComponent(job.id)}?limit=${CHANGED}`);
   try {
-    const [{ data }, names] = await Promise.all([request(address), topicNames()]);
+    const [{ data }, names] = await Promise.all([request(address, { limit: COUNTING_MS }), topicNames()]);
     byId("compare").hidden = false;
     byId("compare-body").replaceChildren(...comparison(data, names));
   } catch (error) {

@@ -16,9 +16,9 @@ const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 /**
  * Takes over the elements of the page that show rows of the job at `address`; follow() tells how it is getting on.
- * `onStop` hears that somebody has waited long enough for a search.
+ * `onStop` hears that somebody has waited long enough for a search, `onShown` that rows have come.
  */
-export function makeRows(address, choice, { onStop }) {
+export function makeRows(address, choice, { onStop, onShown }) {
   const cells = makeTextCells(address);
   const first = () => `${address}/results?${new URLSearchParams([...choice.filterParams(), ...choice.orderParams(), ...choice.thresholdParams()])}`;
   let pages = [first()]; // Addresses of the pages up to the one after that which is shown.
@@ -63,6 +63,7 @@ export function makeRows(address, choice, { onStop }) {
       failed = false;
       byId("rows-notice").replaceChildren();
       show(items, quietly);
+      onShown();
     } catch (error) {
       if (mine.signal.aborted) {
         return;

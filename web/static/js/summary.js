@@ -1,7 +1,7 @@
 // A job as a whole: shares of topics, a histogram and a threshold to move for each, topics that go together, failures.
 
 import { makeAgain } from "./again.js";
-import { request } from "./api.js";
+import { COUNTING_MS, request } from "./api.js";
 import { countAbove, histogramChart, pairsTable, sharesChart } from "./charts.js";
 import { byId, el } from "./dom.js";
 import { list, number, percent } from "./format.js";
@@ -40,7 +40,7 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     askedFor = String(params);
     let failed = false;
     try {
-      const answer = await request(`${address}/summary?${params}`, { signal: mine.signal });
+      const answer = await request(`${address}/summary?${params}`, { signal: mine.signal, limit: COUNTING_MS });
       data = answer.data;
       countedFor = String(params);
       readTopics();

@@ -8,7 +8,7 @@ import { NetworkError } from "./errors.js";
 import { explainWaiting, follow, isFinal } from "./follow.js";
 import { judgement } from "./judge.js";
 import { poll } from "./poll.js";
-import { isUnderWay, rowProblem, underWayNotice } from "./problems.js";
+import { isUnderWay, rowProblem } from "./problems.js";
 import { bars, resultView, verdict } from "./topics.js";
 import { whyButton } from "./why.js";
 import { t } from "./words.js";
@@ -103,12 +103,8 @@ async function send() {
       endWaiting();
       showEmpty();
       say(status, "");
-      if (isUnderWay(error)) {
-        noticePlace.replaceChildren(underWayNotice([button(t("retry"), send)]));
-      } else {
-        // Sent by itself when the server is back, unless somebody has gone on writing meanwhile.
-        again.show(error, () => JSON.stringify(readPost()) === body && send(), send);
-      }
+      // Sent by itself when the server is back, unless somebody has gone on writing meanwhile.
+      again.show(error, () => JSON.stringify(readPost()) === body && send(), send);
     }
   } finally {
     endWaiting();
