@@ -206,7 +206,7 @@ class AsyncClient:
         return await self._ask(calls.retry(job, key=key))
 
     async def rerun(self, job: str, model: str | None = None, *, key: str | None = None) -> Job:
-        """A new job of the same rows, computed by `model` (`name` or `name@version`); without: by the active one."""
+        """A new job of the same rows by `model` (name, `name@version` or sha256), else by the active one."""
         return await self._ask(calls.rerun(job, model, key=key))
 
     async def delete(self, job: str) -> None:
@@ -250,7 +250,7 @@ class AsyncClient:
         return [model async for model in self._pages(calls.models())]
 
     async def model(self, name: str) -> resources.Model:
-        """A model by its `name` or `name@version`."""
+        """A model by its `name`, `name@version` or `sha256`."""
         return await self._ask(calls.model(name))
 
     async def ready(self) -> resources.Readiness:

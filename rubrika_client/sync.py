@@ -196,7 +196,7 @@ class Client:
         return self._ask(calls.retry(job, key=key))
 
     def rerun(self, job: str, model: str | None = None, *, key: str | None = None) -> Job:
-        """A new job of the same rows, computed by `model` (`name` or `name@version`); without: by the active one."""
+        """A new job of the same rows by `model` (name, `name@version` or sha256), else by the active one."""
         return self._ask(calls.rerun(job, model, key=key))
 
     def delete(self, job: str) -> None:
@@ -240,7 +240,7 @@ class Client:
         return list(self._pages(calls.models()))
 
     def model(self, name: str) -> resources.Model:
-        """A model by its `name` or `name@version`."""
+        """A model by its `name`, `name@version` or `sha256`."""
         return self._ask(calls.model(name))
 
     def ready(self) -> resources.Readiness:

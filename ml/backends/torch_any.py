@@ -67,9 +67,7 @@ class TorchBackend:
             from ml import packed as packed_form
             from ml.staging import Staging
         except ImportError as error:
-            raise BackendError(
-                "torch is not installed: `make train-deps`, or `pip install -e '.[train]'`, or choose another backend."
-            ) from error
+            raise BackendError("torch is not installed: run `make train-deps`, or choose another backend.") from error
         if device == "cuda" and (reason := why_not_cuda()):
             raise BackendError(f"There is no CUDA device that torch can use ({reason}): set RUBRIKA_DEVICE=cpu.")
         if threads and device == "cpu":

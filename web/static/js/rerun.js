@@ -14,11 +14,15 @@ const EXCERPT = 140;
 export async function offerRerun(job, address) {
   try {
     const { data } = await request(api("/models"));
-    const isOther = ({ sha256, label }) => (job.model_sha256 ? sha256 !== job.model_sha256 : label !== job.model);
-    const models = data.items.map(({ name, version, sha256 }) => ({ label: `${name}@${version}`, sha256 })).filter(isOther);
-    const labels = [...new Set(models.map(({ label }) => label))];
-    byId("rerun-model").replaceChildren(...labels.map((label) => el("option", { value: label }, label)));
-    byId("rerun").hidden = labels.length === 0;
+    const isOther = ({ name, version, sha256 }) => (job.model_sha256 ? sha256 !== job.model_sha256 : `${name}@${version}` !== job.model);
+    const models = data.items.filter(isOther);
+    // By its sha256, for two trainings may go by one name; the name tells them apart only where it is of one alone.
+    const labelled = ({ name, version, sha256 }) => {
+      const namesakes = data.items.filter((model) => model.name === name && model.version === version);
+      return namesakes.length > 1 ? `${name}@${version} · ${sha256.slice(0, 8)}` : `${name}@${version}`;
+    };
+    byId("rerun-model").replaceChildren(...models.map((model) => el("option", { value: model.sha256 }, labelled(model))));
+    byId("rerun").hidden = models.length === 0;
   } catch {
     // Without the list of models there is nothing to offer, and everything else goes on.
   }
