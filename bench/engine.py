@@ -245,7 +245,7 @@ def dynamic_onnxruntime(folder: ModelFolder, cache: Path, threads: int) -> Backe
     options.optimized_model_filepath = str(whole)
     onnxruntime.InferenceSession(str(graph.cached(folder, cache)), options, providers=["CPUExecutionProvider"])
     quantize_dynamic(whole, rounded, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
-    return OnnxRuntimeBackend(folder, cache, threads, rounded)
+    return OnnxRuntimeBackend(folder, cache, threads, network=rounded)
 
 
 # --- peers ----------------------------------------------------------------------------------------------------------

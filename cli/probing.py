@@ -53,7 +53,8 @@ class Measured:
 def engines(flags: frozenset[str], cores: int) -> list[Arrangement]:
     """Return every backend and arithmetic that this machine may have, each in one process with all cores."""
     halves = bool(flags & {"avx512_bf16", "amx_bf16"})
-    choices = [("openvino", "float32"), ("openvino", "int8"), ("openvino", "int8-static"), ("onnxruntime", "float32")]
+    choices = [("openvino", "float32"), ("openvino", "int8"), ("openvino", "int8-static")]
+    choices += [("onnxruntime", "float32"), ("onnxruntime", "int8-static")]
     choices += [("openvino", "bfloat16"), ("torch", "bfloat16")] if halves else [("torch", "float32")]
     return [
         Arrangement(backend, arithmetic, 1, cores)

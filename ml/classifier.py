@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from ml import artifact
 from ml.artifact import ModelFolder, ModelInfo
-from ml.backends import Arithmetic, Backend, fastest_arithmetic, processor_flags, usable_cores
+from ml.backends import (
+    Arithmetic,
+    Backend,
+    fastest_arithmetic,
+    processor_flags,
+    suits_onnxruntime,
+    usable_cores,
+)
 from ml.encoding import TextEncoder
 from ml.errors import BackendError
 from ml.posts import Post
@@ -222,16 +229,20 @@ def load_backend(
         raise BackendError(f"On a CUDA device the network runs in torch, not in {backend}.")
     if device == "auto":
         device = "cuda" if backend in ("auto", "torch") and _cuda_is_there() else "cpu"
+    if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
+        backend = "torch"
+    flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
     if backend == "auto":
-        backend = "torch" if device == "cuda" or model.config.get("model_type") != "bert" else "openvino"
+        backend = "openvino"
+        fixed = chosen == "int8-static" or (chosen == "auto" and agree)
+        if fixed and suits_onnxruntime(flags) and importlib.util.find_spec("onnxruntime"):
+            backend = "onnxruntime"
     if backend == "openvino":
         from ml.backends.openvino_cpu import OpenVinoBackend
 
         if chosen == "auto":
-            chosen = fastest_arithmetic(processor_flags(), model.ranges is not None and model.ranges.agree)
-        # In 8 bits two cores wait for each other at every product: a batch for each of them is a tenth faster.
-        streams = (threads or usable_cores()) if chosen in ("int8", "int8-static") else 1
-        return OpenVinoBackend(model, cache_dir, threads, chosen, streams)
+            chosen = fastest_arithmetic(flags, agree)
+        return OpenVinoBackend(model, cache_dir, threads, chosen, _streams(chosen, threads))
     if arithmetic == "int8":
         raise BackendError(f"int8 runs on OpenVINO alone, and the backend is {backend}.")
     if backend == "onnxruntime":
@@ -239,12 +250,19 @@ def load_backend(
 
         if chosen == "bfloat16":
             raise BackendError("ONNX Runtime has no bfloat16 on a CPU: choose another arithmetic or another backend.")
-        return OnnxRuntimeBackend(model, cache_dir, threads, arithmetic=chosen)
+        if chosen == "auto" and agree and "avx2" in flags:
+            chosen = "int8-static"
+        return OnnxRuntimeBackend(model, cache_dir, threads, chosen, _streams(chosen, threads))
     if chosen == "int8-static":
         raise BackendError("Fixed ranges run on OpenVINO and ONNX Runtime, and the backend is torch.")
     from ml.backends.torch_any import TorchBackend
 
     return TorchBackend(model, device, threads, chosen)
+
+
+def _streams(arithmetic: Arithmetic, threads: int) -> int:
+    # In 8 bits two cores wait for each other at every product: a batch for each of them is a tenth faster.
+    return (threads or usable_cores()) if arithmetic in ("int8", "int8-static") else 1
 
 
 def default_cache_dir() -> Path:

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ml import weights as weights_file
 from ml.artifact import ModelFolder
+from ml.backends import Arithmetic, adds_in_pairs, processor_flags
 from ml.errors import ModelError
 from ml.ranges import Range, Ranges
 
@@ -37,12 +38,25 @@ MASKED = -1e4
 
 Array = npt.NDArray[Any]
 
-Weights = Literal["float16", "int8", "int8-static"]
-"""How the weights of the layers are stored; `int8-static`: in 8 bits, and so are their inputs, in fixed ranges.
-Embeddings and the last layer are in float16 and float32 either way."""
+Weights = Literal["float16", "int8", "int8-static", "int8-paired"]
+"""How the weights of the layers are stored; `int8-static`: in 8 bits, and so are their inputs, in fixed ranges;
+`int8-paired`: so that no sum of two products overflows 16 bits, besides. Embeddings and the last layer are in float16
+and float32 either way."""
+
+FIXED = ("int8-static", "int8-paired")
+"""Those of them that need the ranges of a folder."""
 
 LOW, HIGH = ".low", ".high"
 """What the outputs of `watching` are named, after the product whose input they speak of."""
+
+
+def weights_for(arithmetic: Arithmetic) -> Weights:
+    """Return the weights for an arithmetic, on the processor of this machine."""
+    if arithmetic == "int8":
+        return "int8"
+    if arithmetic != "int8-static":
+        return "float16"
+    return "int8-paired" if adds_in_pairs(processor_flags()) else "int8-static"
 
 
 def build(folder: ModelFolder, weights: Weights = "float16") -> onnx.ModelProto:
@@ -72,8 +86,8 @@ def _bert(folder: ModelFolder, weights: Weights, watched: bool = False) -> "_Ber
             f"{folder.path} holds an encoder of type {config.get('model_type')!r}; only `bert` runs on ONNX Runtime "
             "and OpenVINO. Use the torch backend for it (RUBRIKA_BACKEND=torch)."
         )
-    fixed = folder.ranges if weights == "int8-static" else None
-    if weights == "int8-static" and fixed is None:
+    fixed = folder.ranges if weights in FIXED else None
+    if weights in FIXED and fixed is None:
         raise ModelError(
             f"{folder.path} has no ranges that this version of Rubrika knows: `rubrika ranges {folder.path} POSTS` "
             "measures them, or choose another arithmetic (RUBRIKA_ARITHMETIC=auto)."
@@ -88,7 +102,7 @@ def cached(folder: ModelFolder, cache_dir: Path, weights: Weights = "float16") -
     Several processes may ask at once: each file appears whole or not at all.
     """
     form: str = weights
-    if weights == "int8-static" and folder.ranges is not None:
+    if weights in FIXED and folder.ranges is not None:
         told = json.dumps(folder.ranges.content()["inputs"], sort_keys=True)
         form += f"-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     shape = "-".join([folder.pooling, *map(str, folder.merge_after)])
@@ -333,7 +347,7 @@ class _Bert:
 
     def _whole_matrix(self, name: str, values: Array) -> str:
         """As `_matrix` in 8 bits, in the form that runtimes look for beside inputs in 8 bits."""
-        whole, scale = weights_file.round_rows(values)
+        whole, scale = weights_file.round_rows(values, in_pairs=self._weights == "int8-paired")
         rounded = self._constant(f"{name}.int8", np.ascontiguousarray(whole.T))
         zero = self._constant(f"{name}.zero", np.zeros(len(scale), dtype=np.int8))
         return self._node("DequantizeLinear", rounded, self._constant(f"{name}.scale", scale), zero, axis=1)

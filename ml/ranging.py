@@ -15,8 +15,8 @@ import numpy.typing as npt
 from ml import artifact, evaluate, graph, metrics, ranges
 from ml.artifact import ModelFolder
 from ml.backends import Arithmetic, usable_cores
-from ml.backends.openvino_cpu import OpenVinoBackend, core_of_openvino
-from ml.classifier import Classifier
+from ml.backends.openvino_cpu import core_of_openvino
+from ml.classifier import Classifier, load_backend
 from ml.crops import crop
 from ml.data import Dataset
 from ml.encoding import TextEncoder
@@ -120,7 +120,8 @@ def encoder_of(folder: ModelFolder) -> TextEncoder:
 
 
 def agreement(folder: ModelFolder, check: Dataset, threads: int = 0) -> ranges.Agreement:
-    """Compare the network of `folder` within its ranges with float32, at its own thresholds.
+    """Compare the network of `folder` within its ranges with float32, at its own thresholds and by the engines that
+    this machine would take.
 
     Raises:
         ModelError, BackendError, DataError: as `add`.
@@ -129,7 +130,7 @@ def agreement(folder: ModelFolder, check: Dataset, threads: int = 0) -> ranges.A
     found = []
     with tempfile.TemporaryDirectory(prefix="rubrika-ranges-") as cache:
         for arithmetic in ARITHMETICS:
-            classifier = Classifier(folder, OpenVinoBackend(folder, Path(cache), threads, arithmetic))
+            classifier = Classifier(folder, load_backend(folder, "cpu", "auto", threads, Path(cache), arithmetic))
             probabilities = evaluate.predictions(classifier, check.posts).probabilities
             macro_f1 = metrics.f1_scores(probabilities, check.labels, threshold)[1]
             found.append((probabilities >= threshold, macro_f1))

@@ -22,6 +22,8 @@ Array = npt.NDArray[Any]
 
 SCALE = ".scale"
 _HIGHEST = 127
+_HIGHEST_PAIR = 127.5
+"""Two numbers with this sum are rounded to 128 together at most, and 255 times that is less than 2**15."""
 
 
 def is_rounded(name: str, shape: tuple[int, ...]) -> bool:
@@ -30,15 +32,30 @@ def is_rounded(name: str, shape: tuple[int, ...]) -> bool:
     return name.startswith("encoder.") and len(shape) == 2 and not added
 
 
-def round_rows(matrix: Array) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def round_rows(matrix: Array, in_pairs: bool = False) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Return int8 (rows, columns) and the scale, float32 (rows,), whose product is next to `matrix`.
 
-    Rounding that product once more, in float16 too, gives the same numbers.
+    Rounding that product once more, in float16 too, gives the same numbers, unless `in_pairs`: then rows are scaled so
+    that whatever two neighbouring columns (2k, 2k + 1) are multiplied with, 0 to 255, the sum of both products fits
+    into 16 bits. Processors without VNNI add them there, and cut off what does not fit.
     """
     whole = matrix.astype(np.float32)
     # A row of zeros has no scale of its own; any will do.
     scale = np.maximum(np.abs(whole).max(axis=1), np.finfo(np.float32).tiny * _HIGHEST) / _HIGHEST
+    if in_pairs:
+        scale = np.maximum(scale, _largest_pair(whole) / _HIGHEST_PAIR)
     return np.rint(whole / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+
+
+def _largest_pair(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what two neighbouring columns of a row reach together on one side of 0, the largest of each row."""
+    even, odd = matrix[:, 0::2], matrix[:, 1::2]
+    if odd.shape[1] < even.shape[1]:
+        odd = np.pad(odd, ((0, 0), (0, 1)))
+    above = np.maximum(even, 0) + np.maximum(odd, 0)
+    below = np.maximum(-even, 0) + np.maximum(-odd, 0)
+    largest: npt.NDArray[np.float32] = np.maximum(above, below).max(axis=1)
+    return largest
 
 
 def rounded(matrix: Array) -> npt.NDArray[np.float16]:

@@ -65,6 +65,10 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+"""Instructions that multiply and add 8-bit numbers in one step, as Linux spells them."""
+
+
 @cache
 def processor_flags() -> frozenset[str]:
     """Return the names of the processor's instruction sets, as Linux spells them; empty where it does not tell."""
@@ -76,7 +80,7 @@ def processor_flags() -> frozenset[str]:
 
 
 def fastest_arithmetic(flags: frozenset[str], ranges_agree: bool = False) -> Arithmetic:
-    """Return what is fastest on a processor with these instructions, and exact enough.
+    """Return what is fastest in OpenVINO on a processor with these instructions, and exact enough.
 
     Args:
         flags: as `processor_flags` returns them.
@@ -85,6 +89,21 @@ def fastest_arithmetic(flags: frozenset[str], ranges_agree: bool = False) -> Ari
     VNNI multiplies four pairs of 8-bit numbers in the time of one pair of float32. AMX in bfloat16 is at least as fast
     as that and needs no rounding to 8 bits.
     """
-    if not flags & {"avx512_vnni", "avx_vnni"} or "amx_bf16" in flags:
+    if not flags & VNNI or "amx_bf16" in flags:
         return "float"
     return "int8-static" if ranges_agree else "int8"
+
+
+def adds_in_pairs(flags: frozenset[str]) -> bool:
+    """Say whether a processor with these instructions adds two products of 8-bit numbers in 16 bits, where they may
+    overflow: those of x86 without VNNI and without AMX do."""
+    return "sse2" in flags and not flags & (VNNI | {"amx_int8"})
+
+
+def suits_onnxruntime(flags: frozenset[str]) -> bool:
+    """Say whether 8 bits in fixed ranges are fastest by ONNX Runtime on a processor with these instructions.
+
+    AVX2 multiplies and adds pairs of 8-bit numbers without VNNI too, in three steps instead of one. OpenVINO makes no
+    use of that, and is no faster in 8 bits than in float32.
+    """
+    return "avx2" in flags and not flags & (VNNI | {"avx512f"})

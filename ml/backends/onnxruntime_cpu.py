@@ -1,14 +1,15 @@
 """The network on a CPU by ONNX Runtime, in float32 or in 8 bits with fixed ranges."""
 
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ml import graph
 from ml.artifact import ModelFolder
-from ml.backends import Arithmetic, Pending, at_once, usable_cores
+from ml.backends import Arithmetic, Logits, Pending, usable_cores
 from ml.batches import Batching, Ids
 from ml.encoding import pad
 from ml.errors import BackendError
@@ -21,8 +22,9 @@ class OnnxRuntimeBackend:
         folder: the model.
         cache_dir: where the graph is kept between starts.
         threads: cores to use; 0: all that the process may use.
-        network: the graph to run; None: the folder's own.
         arithmetic: `int8-static`, or anything else for float32.
+        streams: batches that are computed side by side, each by its share of the threads.
+        network: the graph to run; None: the folder's own.
 
     Raises:
         BackendError: ONNX Runtime is not installed.
@@ -34,8 +36,9 @@ class OnnxRuntimeBackend:
         folder: ModelFolder,
         cache_dir: Path,
         threads: int = 0,
-        network: Path | None = None,
         arithmetic: Arithmetic = "float32",
+        streams: int = 1,
+        network: Path | None = None,
     ) -> None:
         try:
             import onnxruntime
@@ -44,26 +47,26 @@ class OnnxRuntimeBackend:
                 "ONNX Runtime is not installed: `pip install onnxruntime`, or choose another backend."
             ) from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
+        # Of one: whoever runs the session computes, and no other thread waits for work by spinning.
+        options.intra_op_num_threads = max(1, (threads or usable_cores()) // streams)
         options.inter_op_num_threads = 1
         # Lengths differ from batch to batch: plans made for one shape are of no use to the next.
         options.enable_mem_pattern = False
-        static = arithmetic == "int8-static"
-        own = network or graph.cached(folder, cache_dir, "int8-static" if static else "float16")
+        own = network or graph.cached(folder, cache_dir, graph.weights_for(arithmetic))
         self._session = onnxruntime.InferenceSession(str(own), options, providers=["CPUExecutionProvider"])
         self._pad_id = folder.pad_id
-        self._lock = threading.Lock()
-        self.batching = Batching(tokens=1024, multiple=16)
-        self.description = (
-            f"ONNX Runtime {onnxruntime.__version__} on CPU, {'int8 in fixed ranges and f32' if static else 'f32'}"
-        )
+        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="network")
+        self.batching = Batching(tokens=1024, multiple=16, in_flight=streams)
+        precision = "int8 in fixed ranges and f32" if arithmetic == "int8-static" else "f32"
+        self.description = f"ONNX Runtime {onnxruntime.__version__} on CPU, {precision}"
 
     def start(self, texts: Sequence[Ids]) -> Pending:
-        """Compute at once, as `Backend.start`."""
+        """Begin to compute, as `Backend.start`; batches wait for one another where every stream is busy."""
         input_ids, mask = pad(texts, self._pad_id, self.batching.multiple)
-        with self._lock:
-            logits = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": mask})[0]
-        return at_once(np.asarray(logits, dtype=np.float32))
+        return self._pool.submit(self._computed, {"input_ids": input_ids, "attention_mask": mask}).result
+
+    def _computed(self, inputs: dict[str, npt.NDArray[np.int64]]) -> Logits:
+        return np.asarray(self._session.run(["logits"], inputs)[0], dtype=np.float32)
 
     def warm_up(self) -> None:
         """Nothing is made on first use."""

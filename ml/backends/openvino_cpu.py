@@ -29,7 +29,6 @@ GROUP = 128
 
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-STORED: dict[Arithmetic, graph.Weights] = {"int8": "int8", "int8-static": "int8-static"}
 EIGHT_BITS = {"int8": "int8", "int8-static": "int8 in fixed ranges"}
 
 
@@ -58,7 +57,7 @@ class OpenVinoBackend:
         streams: int = 1,
     ) -> None:
         core = core_of_openvino()
-        path = graph.cached(folder, cache_dir, STORED.get(arithmetic, "float16"))
+        path = graph.cached(folder, cache_dir, graph.weights_for(arithmetic))
         options: dict[str, Any] = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": threads or usable_cores(),

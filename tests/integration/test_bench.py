@@ -23,6 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_what_the_processor_gains_by_is_tried() -> None:
     plain = {(one.backend, one.arithmetic) for one in engines(frozenset({"avx2"}), 4)}
     assert ("openvino", "int8") in plain
+    assert {("onnxruntime", "int8-static"), ("onnxruntime", "float32")} <= plain
     assert not any(arithmetic == "bfloat16" for _, arithmetic in plain)
     assert ("openvino", "bfloat16") in {(one.backend, one.arithmetic) for one in engines(frozenset({"amx_bf16"}), 4)}
     assert all((one.processes, one.threads) == (1, 4) for one in engines(frozenset(), 4))

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from cli.ranges_command import ranges as command
 from jobs.settings import SHIPPED_MODEL
 from ml import artifact, graph, ranging
 from ml import weights as weights_file
-from ml.backends import fastest_arithmetic
+from ml.backends import adds_in_pairs, fastest_arithmetic
+from ml.backends.onnxruntime_cpu import OnnxRuntimeBackend
 from ml.classifier import Classifier
 from ml.data import DEFAULT_NAMES, Dataset, TopicName
 from ml.errors import BackendError, ModelError
@@ -27,6 +29,7 @@ from web.examples import EXAMPLES
 
 LEARN = tuple(Post(" ".join(text.split()[start:])) for text in TEXTS for start in range(3))
 VNNI = frozenset({"avx2", "avx512_vnni"})
+AVX2 = frozenset({"avx2"})
 
 
 def check_posts(texts: tuple[str, ...] = TEXTS) -> Dataset:
@@ -158,6 +161,29 @@ def test_dividing_a_channel_that_stands_out_brings_the_others_nearer(tmp_path: P
     assert errors[0] < errors[1] / 2
 
 
+def test_which_weights_a_processor_gets() -> None:
+    for flags in (VNNI, AVX2 | {"avx_vnni"}, AVX2 | {"sse2", "avx512f", "amx_int8"}, frozenset({"asimd"})):
+        assert not adds_in_pairs(flags)
+    assert adds_in_pairs(AVX2 | {"sse2"})
+    assert adds_in_pairs(AVX2 | {"sse2", "avx512f"})
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_processors_that_add_in_pairs_get_weights_that_do_not_overflow(
+    ranged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    posts = [Post(text) for text in TEXTS]
+    exact = logits(ranged, tmp_path, "float32", posts, backend)
+    for paired, flags in ((False, VNNI), (True, AVX2 | {"sse2"})):
+        monkeypatch.setattr("ml.graph.processor_flags", lambda flags=flags: flags)
+        before = set(tmp_path.rglob("*.onnx"))
+        rounded = logits(ranged, tmp_path, "int8-static", posts, backend)
+        (made,) = set(tmp_path.rglob("*.onnx")) - before
+        assert ("-int8-paired-" in made.name) == paired
+    # The last of them never overflow, whatever the processor of this machine is.
+    assert np.abs(rounded - exact).mean() < 0.05 * exact.std()
+
+
 def test_weights_beside_undivided_channels_are_those_that_are_stored(ranged: Path) -> None:
     model = artifact.read(ranged)
     assert model.ranges is not None
@@ -201,6 +227,86 @@ def test_ranges_are_for_processors_that_gain_by_8_bits() -> None:
     assert fastest_arithmetic(frozenset({"avx_vnni"}), ranges_agree=True) == "int8-static"
     assert fastest_arithmetic(VNNI | {"amx_bf16"}, ranges_agree=True) == "float"
     assert fastest_arithmetic(frozenset({"avx2"}), ranges_agree=True) == "float"
+
+
+@pytest.mark.parametrize(
+    ("flags", "same", "arithmetic", "expected"),
+    [
+        (AVX2, 1.0, "auto", "ONNX Runtime"),
+        (AVX2, 0.5, "auto", "OpenVINO"),
+        (AVX2, 0.5, "int8-static", "ONNX Runtime"),
+        (AVX2, 1.0, "float", "OpenVINO"),
+        (AVX2, 1.0, "int8", "OpenVINO"),
+        (AVX2 | {"avx512f"}, 1.0, "auto", "OpenVINO"),
+        (VNNI, 1.0, "auto", "OpenVINO"),
+        (AVX2 | {"avx_vnni"}, 1.0, "int8-static", "OpenVINO"),
+        (frozenset(), 1.0, "auto", "OpenVINO"),
+    ],
+)
+def test_where_there_is_no_vnni_onnxruntime_takes_the_ranges(
+    ranged: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: frozenset[str],
+    same: float,
+    arithmetic: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: flags)
+    folder = with_agreement(ranged, tmp_path / "model", same)
+    found = Classifier.load(folder, device="cpu", arithmetic=arithmetic, threads=1, cache_dir=tmp_path / "cache")
+    assert found.backend.startswith(expected)
+
+
+def test_without_onnxruntime_openvino_takes_its_place(
+    ranged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: AVX2)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    folder = with_agreement(ranged, tmp_path / "model", 1.0)
+    found = Classifier.load(folder, device="cpu", threads=1, cache_dir=tmp_path / "cache")
+    assert found.backend.startswith("OpenVINO")
+
+
+@pytest.mark.parametrize(
+    ("flags", "same", "expected"),
+    [(VNNI, 1.0, "fixed ranges"), (AVX2, 1.0, "fixed ranges"), (AVX2, 0.5, "f32"), (frozenset(), 1.0, "f32")],
+)
+def test_onnxruntime_by_name_takes_ranges_where_they_agree_and_8_bits_are_faster(
+    ranged: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: frozenset[str],
+    same: float,
+    expected: str,
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: flags)
+    folder = with_agreement(ranged, tmp_path / "model", same)
+    found = Classifier.load(folder, device="cpu", backend="onnxruntime", threads=1, cache_dir=tmp_path / "cache")
+    assert expected in found.backend
+    assert ("int8" in found.backend) == (expected == "fixed ranges")
+
+
+def test_onnxruntime_computes_a_batch_for_each_core_side_by_side(ranged: Path, tmp_path: Path) -> None:
+    folder = artifact.read(ranged)
+    backend = OnnxRuntimeBackend(folder, tmp_path, 2, "int8-static", streams=2)
+    assert backend.batching.in_flight == 2
+    both = threading.Barrier(2, timeout=60)
+
+    class Session:
+        """Nobody is done before two have begun."""
+
+        def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            both.wait()
+            return session.run(outputs, inputs)
+
+    session, backend._session = backend._session, Session()
+    encoder = ranging.encoder_of(folder)
+    batches = [encoder.encode([text]).ids for text in TEXTS[:2]]
+    found = [pending() for pending in [backend.start(batch) for batch in batches]]
+    alone = OnnxRuntimeBackend(folder, tmp_path, 1, "int8-static")
+    for batch, logits_of_it in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(logits_of_it, alone.start(batch)())
 
 
 def test_other_ranges_are_another_graph(ranged: Path, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from ml import artifact, graph, weights
@@ -31,6 +34,51 @@ def test_rounding_what_was_rounded_changes_nothing() -> None:
 
 def test_a_row_of_zeros_stays_zero() -> None:
     assert (weights.rounded(np.zeros((3, 8), dtype=np.float16)) == 0).all()
+
+
+def hard_rows(columns: int) -> npt.NDArray[np.float32]:
+    """Rows whose pairs are as large as can be, one large beside a small, of either sign, or ordinary."""
+    rng = np.random.default_rng(3)
+    even = np.arange(columns) % 2 == 0
+    ordinary = rng.normal(size=(20, columns))
+    rows = [np.ones(columns), -np.ones(columns), np.where(even, 1, -1), np.where(even, 1, 0.02), np.zeros(columns)]
+    return np.concatenate([rows, ordinary, np.sign(ordinary)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("columns", [1, 7, 8])
+def test_two_neighbouring_products_fit_into_16_bits(columns: int) -> None:
+    matrix = hard_rows(columns)
+    whole, scale = weights.round_rows(matrix, in_pairs=True)
+    padded = np.pad(whole.astype(np.int64), ((0, 0), (0, columns % 2)))
+    for given in (padded.clip(min=0), padded.clip(max=0)):
+        sums = 255 * (given[:, 0::2] + given[:, 1::2])
+        assert sums.max() <= 2**15 - 1
+        assert sums.min() >= -(2**15)
+    assert np.abs(whole * scale[:, None] - matrix).max() <= scale.max() / 2 * 1.0001
+
+
+def test_a_row_without_large_pairs_keeps_its_scale() -> None:
+    row = np.array([[1.0, -0.5, 0.002, 0.3]], dtype=np.float32)
+    for plain, paired in zip(weights.round_rows(row), weights.round_rows(row, in_pairs=True), strict=True):
+        np.testing.assert_array_equal(plain, paired)
+
+
+def test_products_in_pairs_are_exact_on_this_processor() -> None:
+    """Without `in_pairs` they are not, on a processor without VNNI."""
+    whole, _ = weights.round_rows(hard_rows(64), in_pairs=True)
+    inputs = np.stack([np.full(64, 255), np.arange(64) % 2 * 255, np.arange(64) * 4]).astype(np.uint8)
+    product = helper.make_node("MatMulInteger", ["inputs", "weights"], ["sums"])
+    given = helper.make_tensor_value_info("inputs", TensorProto.UINT8, list(inputs.shape))
+    sums = helper.make_tensor_value_info("sums", TensorProto.INT32, [len(inputs), len(whole)])
+    matrix = numpy_helper.from_array(np.ascontiguousarray(whole.T), "weights")
+    model = helper.make_model(
+        helper.make_graph([product], "product", [given], [sums], [matrix]),
+        opset_imports=[helper.make_opsetid("", graph.OPSET)],
+        ir_version=graph.IR_VERSION,
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(["sums"], {"inputs": inputs})
+    np.testing.assert_array_equal(found, inputs.astype(np.int64) @ whole.T.astype(np.int64))
 
 
 def test_matrices_of_the_encoder_have_8_bits_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
