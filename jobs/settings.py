@@ -44,8 +44,8 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
     "RUBRIKA_ARITHMETIC": (
         "auto",
         "`float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static`: with the ranges of the model's folder, "
-        "`float`: the faster of the first two, or `auto`: 8 bits on processors with VNNI and without AMX, with the "
-        "ranges where they agree with float32",
+        "`float`: the faster of the first two, or `auto`: 8 bits on processors that gain by them, with the ranges "
+        "where they agree with float32",
     ),
     "RUBRIKA_AUTH": (
         "",

@@ -98,7 +98,7 @@ def test_another_training_with_the_same_name_and_version_is_not_taken_for_the_mo
     # The table asks for names by that name, and goes without where they are of other topics.
     expect(page.locator("#table .order-head")).to_have_text(["sport", "ads"])
     page.get_by_text("Пересчитать другой моделью").click()
-    expect(page.locator("#rerun-model option")).to_have_text(["fake@1.0.0"])
+    expect(page.locator("#rerun-model option")).to_have_text([f"fake@1.0.0 · {namesake['sha256'][:8]}"])
     watch.assert_clean()
 
 

@@ -256,7 +256,9 @@ def test_a_job_is_computed_again_by_another_model_and_compared(
     first = page.url
     page.reload()
     page.get_by_text("Пересчитать другой моделью").click()
-    other = page.get_by_label("Модель", exact=True).input_value()
+    other = page.locator("#rerun-model option:checked").inner_text()
+    asked = service.get(f"{V1}/models/{other}").json["sha256"]
+    assert page.get_by_label("Модель", exact=True).input_value() == asked
     page.get_by_role("button", name="Пересчитать").click()
     page.wait_for_url(lambda url: url != first and "/jobs/" in url)
     expect(page.locator("#state")).to_have_text("Готово", timeout=60_000)
