@@ -66,7 +66,7 @@ def main() -> None:
         count = options.count if name == "shipped" else max(20, options.count // 4)
         threads = options.threads or available_cores()
         found, model = measure(name, corpus, options.data, count, options.rounds, "cpu", threads, options.only or [""])
-        keep(f"engine-{name}-{corpus}", found, model, options.keep)
+        keep(f"engine-{name}-{corpus}", found, model, options)
 
 
 @dataclass

@@ -64,7 +64,7 @@ def main() -> None:
     with service() as running:
         result |= measure_interactive(running, options.data)
         # Before the service ends: who does not wait for that loses nothing.
-        keep("files", result, model, options.keep)
+        keep("files", result, model, options)
 
 
 def write_file(file: Path, data: Path | None, rows: int) -> None:

@@ -104,7 +104,7 @@ def main() -> None:
     def judge(kind: str, name: str, corpus: str, found: dict[str, Any], model: ModelInfo) -> None:
         judged = judgement(kind, name, corpus, found)
         suffix = f"{name}-{corpus}" if kind == "arms" else f"{kind}-{name}"
-        keep(f"gpu-{suffix}", {"card": card(), "judged": judged} | found, model, options.keep)
+        keep(f"gpu-{suffix}", {"card": card(), "judged": judged} | found, model, options)
         for figure, one in judged.items():
             met = {True: "met", False: "NOT MET", None: "told"}[one.get("met")]
             say(f"{met}: gpu-{suffix}: {figure} on {card()}: {one}")

@@ -39,6 +39,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """A command line whose runs print their result, and write it when they are asked to."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--keep", action="store_true", help="write the result into bench/results; else it is printed")
+    made.add_argument(
+        "--machine", default="", help="a kind of machine: its results stay beside those of others, under this name"
+    )
     return made
 
 
@@ -51,13 +54,15 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def keep(name: str, result: dict[str, Any], model: ModelInfo, write: bool) -> None:
-    """Print a result with its circumstances, and write it to `bench/results/NAME.json` if so asked."""
+def keep(name: str, result: dict[str, Any], model: ModelInfo, options: argparse.Namespace) -> None:
+    """Print a result with its circumstances, and write it to `bench/results/NAME.json`, or `NAME-MACHINE.json`, if the
+    command line asks for that."""
     text = json.dumps(circumstances(model) | result, ensure_ascii=False, indent=1)
     print(text, flush=True)
-    if write:
+    if options.keep:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        whole = f"{name}-{options.machine}" if options.machine else name
+        (RESULTS / f"{whole}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def circumstances(model: ModelInfo) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def main() -> None:
             "p50_request_minus_p50_network_ms": round(1e3 * difference, 2),
         }
         # Before the service ends: who does not wait for that loses nothing.
-        keep("latency", result, alone.info, options.keep)
+        keep("latency", result, alone.info, options)
 
 
 def ask(connection: http.client.HTTPConnection, post: dict[str, str]) -> float:

@@ -125,7 +125,7 @@ def main() -> None:
         with service(RUBRIKA_WORKERS="0") as running:
             result["large_job"] = {"rows": options.rows} | large_job(browser, running, options.rows)
             # Before the service ends: who does not wait for that loses nothing.
-            keep("page", result, model, options.keep)
+            keep("page", result, model, options)
 
 
 def work() -> None:

@@ -78,7 +78,7 @@ def main() -> None:
             "not_measured": problems,
         }
         # Before the servers end: who does not wait for that loses nothing.
-        keep("peers", result, model_of("shipped", folder), options.keep)
+        keep("peers", result, model_of("shipped", folder), options)
 
 
 def through_peer(ask: Callable[[str], object], texts: Sequence[str]) -> float:

@@ -50,7 +50,7 @@ def main() -> None:
             arms = {name: arms[name] for name in ("service", options.only)}
         seconds = in_turns(arms, options.rounds, warm_ups=0)
         # Before the service ends: who does not wait for that loses nothing.
-        keep("throughput", described(seconds, options, alone.backend), alone.info, options.keep)
+        keep("throughput", described(seconds, options, alone.backend), alone.info, options)
 
 
 def described(seconds: Mapping[str, list[float]], options: argparse.Namespace, backend: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a result of a benchmark says of itself, and that only whole runs that were asked to write one."""
 
 import importlib
+import argparse
 import json
 import os
 import subprocess
@@ -21,17 +22,23 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "results"
 
 
+def asked(*, keep: bool = False, machine: str = "") -> argparse.Namespace:
+    return argparse.Namespace(keep=keep, machine=machine)
+
+
 def test_a_result_is_printed_and_written_only_when_asked(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keeping.keep("one", {"rate": 1}, MODEL, write=False)
+    keeping.keep("one", {"rate": 1}, MODEL, asked())
     printed = json.loads(capsys.readouterr().out)
     assert printed["rate"] == 1
     assert not results.exists()
-    keeping.keep("one", {"rate": 2}, MODEL, write=True)
-    assert json.loads((results / "one.json").read_text(encoding="utf-8"))["rate"] == 2
+    keeping.keep("one", {"rate": 2}, MODEL, asked(keep=True))
+    keeping.keep("one", {"rate": 3}, MODEL, asked(keep=True, machine="small"))
+    for name, rate in {"one.json": 2, "one-small.json": 3}.items():
+        assert json.loads((results / name).read_text(encoding="utf-8"))["rate"] == rate
 
 
 def test_a_result_says_what_it_was_measured_of_and_on(results: Path) -> None:
-    keeping.keep("one", {}, MODEL, write=True)
+    keeping.keep("one", {}, MODEL, asked(keep=True))
     told = json.loads((results / "one.json").read_text(encoding="utf-8"))
     assert told["model"] == {"name": "a-model", "version": "1.2.3", "sha256": "5" * 64}
     assert set(told["load_average_of_a_minute"]) == {"before", "after"}
