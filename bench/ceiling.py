@@ -15,12 +15,21 @@ import numpy as np
 
 from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
+from ml.backends import VNNI, processor_flags
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Where the libraries that may stand behind NumPy look for the number of their threads."""
+
+
+NEEDED: dict[str, frozenset[str]] = {
+    "float32": frozenset(),
+    "bfloat16": frozenset({"avx512_bf16", "amx_bf16"}),
+    "int8": VNNI | {"amx_int8"},
+}
+"""The instructions of which a processor has one where it multiplies such numbers by itself."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,10 @@ class Shape:
 
 
 def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, float]:
-    """Operations a second of the dense products of a layer over `tokens` tokens, for each arithmetic."""
+    """Operations a second of the dense products of a layer over `tokens` tokens, for each arithmetic of the device.
+
+    What a processor does not multiply by itself is no ceiling: torch's detours are far below what others take.
+    """
     import torch
 
     if device == "cpu":
@@ -70,6 +82,7 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
     rates = {
         name: _rate(shape.products, tokens, product(bits), wait)
         for name, bits in (("float32", 32), ("bfloat16", 16), ("int8", 8))
+        if device == "cuda" or not NEEDED[name] or NEEDED[name] & processor_flags()
     }
     if device == "cpu":
         # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.

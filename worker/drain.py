@@ -32,7 +32,7 @@ from ml.errors import DeviceLostError
 from worker.explainer import Explainer
 from worker.heart import Heart
 from worker.memo import Memo, key_of
-from worker.rate import CLAIM_SECONDS, INTERACTIVE_SECONDS, Rate
+from worker.rate import INTERACTIVE_SECONDS, Rate, claim_seconds
 from worker.spent import Spent
 from worker.work import Done, Work, done, post_of
 
@@ -78,6 +78,7 @@ class Drain:
         self._rates = {lane: Rate() for lane in Lane}
         self._spent = Spent()
         self._look_due = 0.0
+        self._busy_since: float | None = None
         self._stopping = threading.Event()
         self._explainer = Explainer(settings, engine, bell, classifier, model_id, heart, self._stopping)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -197,7 +198,7 @@ class Drain:
         tokenised runs out of attempts like one that kills the network. `beside` is the claim that is in work meanwhile.
         """
         interactive = lane is Lane.INTERACTIVE
-        rows = self._rates[lane].rows_in(INTERACTIVE_SECONDS if interactive else CLAIM_SECONDS)
+        rows = self._rates[lane].rows_in(INTERACTIVE_SECONDS if interactive else self._claim_seconds())
 
         def step(connection: Connection) -> tuple[Claim, list[ClaimedText], bool] | None:
             store.relaxed(connection)
@@ -225,6 +226,8 @@ class Drain:
 
         started, claimed_at = time.monotonic(), time.time_ns()
         taken = run(self._engine, step)
+        if not interactive:
+            self._busy_since = None if taken is None else self._busy_since or started
         if taken is None:
             return None
         self._spent.add(Meter.READ_SECONDS, time.monotonic() - started)
@@ -236,6 +239,10 @@ class Drain:
             self._heart.drop(claimed.lease)
             self._in_transaction(lambda connection: store.expire(connection, claimed.lease))
             raise
+
+    def _claim_seconds(self) -> float:
+        """How much work to claim of files, from one slice to the next without a break."""
+        return claim_seconds(0.0 if self._busy_since is None else time.monotonic() - self._busy_since)
 
     def _prepared(
         self, claimed: Claim, texts: list[ClaimedText], begun: bool, beside: Work | None, claimed_at: int

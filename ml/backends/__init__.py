@@ -65,6 +65,10 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+AHEAD = 1
+"""On a CPU so many batches wait for the next stream that is free, which would stand still while the worker looks around
+between two batches."""
+
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 """Instructions that multiply and add 8-bit numbers in one step, as Linux spells them."""
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ml import graph
 from ml.artifact import ModelFolder
-from ml.backends import Arithmetic, Logits, Pending, usable_cores
+from ml.backends import AHEAD, Arithmetic, Logits, Pending, usable_cores
 from ml.batches import Batching, Ids
 from ml.encoding import pad
 from ml.errors import BackendError
@@ -56,7 +56,7 @@ class OnnxRuntimeBackend:
         self._session = onnxruntime.InferenceSession(str(own), options, providers=["CPUExecutionProvider"])
         self._pad_id = folder.pad_id
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="network")
-        self.batching = Batching(tokens=1024, multiple=8, in_flight=streams)
+        self.batching = Batching(tokens=1024, multiple=8, in_flight=streams + AHEAD)
         precision = "int8 in fixed ranges and f32" if arithmetic == "int8-static" else "f32"
         self.description = f"ONNX Runtime {onnxruntime.__version__} on CPU, {precision}"
 

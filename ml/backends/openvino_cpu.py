@@ -19,7 +19,7 @@ import numpy as np
 
 from ml import graph
 from ml.artifact import ModelFolder
-from ml.backends import Arithmetic, Logits, Pending, usable_cores
+from ml.backends import AHEAD, Arithmetic, Logits, Pending, usable_cores
 from ml.batches import Batching, Ids
 from ml.encoding import pad
 from ml.errors import BackendError
@@ -33,7 +33,7 @@ EIGHT_BITS = {"int8": "int8", "int8-static": "int8 in fixed ranges"}
 
 
 class OpenVinoBackend:
-    """A compiled OpenVINO model with an inference request for each stream.
+    """A compiled OpenVINO model with an inference request for each stream, and for what waits ahead of them.
 
     Args:
         folder: the model.
@@ -73,16 +73,16 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot load the network {path}: {error}") from error
         self._pad_id = folder.pad_id
-        self._slots = deque(_Slot(compiled.create_infer_request()) for _ in range(streams))
+        self._slots = deque(_Slot(compiled.create_infer_request()) for _ in range(streams + AHEAD))
         self._lock = threading.Lock()
-        self.batching = Batching(tokens=1024, multiple=16, in_flight=streams)
+        self.batching = Batching(tokens=1024, multiple=16, in_flight=streams + AHEAD)
         rest = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         precision = f"{EIGHT_BITS[arithmetic]} and {rest}" if arithmetic in EIGHT_BITS else rest
         version = core.get_versions("CPU")["CPU"].build_number.split("-")[0]
         self.description = f"OpenVINO {version} on CPU, {precision}"
 
     def start(self, texts: Sequence[Ids]) -> Pending:
-        """Begin to compute, as `Backend.start`; waits for the oldest batch where every stream is busy."""
+        """Begin to compute, as `Backend.start`; waits for the oldest batch where every request is taken."""
         input_ids, mask = pad(texts, self._pad_id, self.batching.multiple)
         with self._lock:
             slot = self._slots[0]

@@ -25,7 +25,7 @@ from worker import drain as drain_module
 from worker.drain import Drain
 from worker.heart import Heart
 from worker.memo import Memo, key_of
-from worker.rate import Rate
+from worker.rate import CLAIM_SECONDS, LONG_CLAIM_SECONDS, Rate, claim_seconds
 
 TOPICS = [Topic(topic.id, topic.name, topic.name_en, topic.threshold) for topic in FakeClassifier.info.topics]
 
@@ -193,6 +193,33 @@ def test_the_size_of_a_claim_follows_the_time_that_computing_takes() -> None:
     assert 75 <= rate.rows_in(2) <= 85
     rate.note(0, 5.0)
     assert 75 <= rate.rows_in(2) <= 85
+
+
+def test_a_claim_grows_with_the_time_that_a_worker_is_busy() -> None:
+    assert claim_seconds(0) == claim_seconds(30) == CLAIM_SECONDS
+    assert claim_seconds(80) == 4
+    assert claim_seconds(3600) == LONG_CLAIM_SECONDS
+
+
+def test_a_worker_is_busy_from_the_first_claim_until_nothing_waits(
+    engine: Engine, drain: Drain, classifier: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def size(busy: float) -> float:
+        asked.append(busy)
+        return 0.0
+
+    monkeypatch.setattr("worker.drain.claim_seconds", size)
+    for _ in range(2):
+        asked.clear()
+        classifier.computed.clear()
+        add(engine, [f"пост {number}" for number in range(50)])
+        drain.run()
+        busy = asked[1:6]
+        assert asked[0] == 0
+        assert busy[0] > 0
+        assert busy == sorted(busy)
 
 
 def test_a_text_that_failed_is_tried_again_where_it_stands_again(

@@ -93,3 +93,23 @@ def test_the_ceiling_of_numpy_has_as_many_threads_as_the_engines(monkeypatch: py
     told = run([sys.executable, "-c", tell], env=environments[0], stdout=subprocess.PIPE, check=True).stdout
     assert {pool["num_threads"] for pool in json.loads(told)} == {1}
     assert os.environ.get("OPENBLAS_NUM_THREADS") != "1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "expected"),
+    [
+        ({"avx2"}, "cpu", {"float32"}),
+        ({"avx2", "avx512_vnni"}, "cpu", {"float32", "int8"}),
+        ({"amx_bf16", "amx_int8"}, "cpu", {"float32", "bfloat16", "int8"}),
+        ({"avx2"}, "cuda", {"float32", "bfloat16", "int8"}),
+    ],
+)
+def test_what_a_processor_does_not_multiply_by_itself_is_no_ceiling(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], device: str, expected: set[str]
+) -> None:
+    monkeypatch.setattr(ceiling, "processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(ceiling, "_rate", lambda *_: 1.0)
+    monkeypatch.setattr(ceiling, "by_numpy", lambda *_: 2.0)
+    found = ceiling.ceilings(ceiling.Shape(1, 8, 16), device, 1, 4)
+    assert set(found) == expected
+    assert found["float32"] == (2.0 if device == "cpu" else 1.0)

@@ -1,7 +1,7 @@
 """What a result of a benchmark says of itself, and that only whole runs that were asked to write one."""
 
-import importlib
 import argparse
+import importlib
 import json
 import os
 import subprocess
