@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +14,9 @@ from cli.main import main
 from cli.probing import Arrangement, Measured, best_of, engines, measure, shares
 from jobs.cores import available_cores
 from jobs.settings import Settings
+from ml import probe
+from ml.classifier import Classifier, Predictions
+from ml.posts import Post
 from tests.tiny_model import make_tiny_model
 
 
@@ -33,6 +38,26 @@ def test_only_what_the_processor_gains_by_is_tried() -> None:
 def test_cores_are_shared_out_among_processes(cores: int, expected: list[tuple[int, int]]) -> None:
     found = shares(Arrangement("openvino", "int8", 1, cores), cores)
     assert [(one.processes, one.threads) for one in found] == expected
+
+
+def test_a_chunk_is_about_two_seconds_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = [Post(str(number)) for number in range(500)]
+    now = [0.0]
+    asked: list[Sequence[Post]] = []
+
+    def predict(_: Classifier, chunk: Sequence[Post]) -> Predictions:
+        asked.append(chunk)
+        # 100 posts a second.
+        now[0] += len(chunk) / 100
+        nothing = np.empty((len(chunk), 0), np.float32)
+        return Predictions(nothing, np.zeros(len(chunk), np.bool_), {}, nothing)
+
+    monkeypatch.setattr(Classifier, "predict", predict)
+    monkeypatch.setattr("ml.probe.time.perf_counter", lambda: now[0])
+    assert probe.rate(object.__new__(Classifier), posts, 6.0) == pytest.approx(100)
+    assert [len(chunk) for chunk in asked] == [probe.CHUNK, 200, 200, 200]
+    # They go round, so that no two of a chunk are one text.
+    assert asked[-1] == [*posts[464:], *posts[:164]]
 
 
 def test_rates_of_processes_are_added_up_and_the_fastest_wins(model: Path, tmp_path: Path) -> None:
