@@ -318,6 +318,18 @@ def test_several_processes_may_compute_on_all_cores(tmp_path: Path, folder: Path
     assert backend.compiled.get_property("ENABLE_CPU_PINNING") is False
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_however_many_batches_are_begun_each_comes_back_to_its_own(tmp_path: Path, folder: Path, backend: str) -> None:
+    loaded = load_backend(artifact.read(folder), "cpu", backend, 2, tmp_path, "float32")
+    assert loaded.batching.in_flight == 2
+    rng = np.random.default_rng(0)
+    batches = [[rng.integers(5, 50, length, dtype=np.int32) for _ in range(3)] for length in (3, 40, 7, 25, 12, 4)]
+    alone = [loaded.start(batch)() for batch in batches]
+    begun = [loaded.start(batch) for batch in batches]
+    for pending, expected in zip(reversed(begun), reversed(alone), strict=True):
+        np.testing.assert_allclose(pending(), expected, atol=1e-5)
+
+
 def test_a_gpu_that_torch_cannot_use_is_left_alone(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
