@@ -15,7 +15,7 @@ import numpy as np
 
 from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
-from ml.backends import VNNI, processor_flags
+from ml.backends import BFLOAT16, VNNI, processor_flags
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
@@ -26,7 +26,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 
 NEEDED: dict[str, frozenset[str]] = {
     "float32": frozenset(),
-    "bfloat16": frozenset({"avx512_bf16", "amx_bf16"}),
+    "bfloat16": BFLOAT16,
     "int8": VNNI | {"amx_int8"},
 }
 """The instructions of which a processor has one where it multiplies such numbers by itself."""

@@ -38,7 +38,7 @@ from bench.networks import (
 )
 from jobs.cores import available_cores
 from ml.artifact import ModelFolder, ModelInfo
-from ml.backends import Backend, processor_flags
+from ml.backends import BFLOAT16, Backend, processor_flags
 from ml.batches import plan
 from ml.classifier import Classifier, load_backend
 from ml.posts import Post
@@ -210,7 +210,7 @@ def our_arms(
                 ("OpenVINO int8 in fixed ranges", "openvino", "int8-static"),
                 ("ONNX Runtime int8 in fixed ranges", "onnxruntime", "int8-static"),
             ]
-        if processor_flags() & {"avx512_bf16", "amx_bf16"}:
+        if processor_flags() & BFLOAT16:
             choices += [
                 ("OpenVINO bfloat16", "openvino", "bfloat16"),
                 ("torch bfloat16 packed", "torch", "bfloat16"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.settings import PROJECT_ROOT
+from ml.backends import BFLOAT16
 
 MODULES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
 """Backends, and the modules that they need."""
@@ -52,7 +53,7 @@ class Measured:
 
 def engines(flags: frozenset[str], cores: int) -> list[Arrangement]:
     """Return every backend and arithmetic that this machine may have, each in one process with all cores."""
-    halves = bool(flags & {"avx512_bf16", "amx_bf16"})
+    halves = bool(flags & BFLOAT16)
     choices = [("openvino", "float32"), ("openvino", "int8"), ("openvino", "int8-static")]
     choices += [("onnxruntime", "float32"), ("onnxruntime", "int8-static")]
     choices += [("openvino", "bfloat16"), ("torch", "bfloat16")] if halves else [("torch", "float32")]

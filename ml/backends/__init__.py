@@ -72,6 +72,9 @@ between two batches."""
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 """Instructions that multiply and add 8-bit numbers in one step, as Linux spells them."""
 
+BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+"""Instructions that multiply numbers of bfloat16."""
+
 
 @cache
 def processor_flags() -> frozenset[str]:
