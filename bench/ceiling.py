@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
-from ml.backends import BFLOAT16, VNNI, processor_flags
+from ml.backends import BFLOAT16, VNNI, processor_flags, suits_own_kernels
+from ml.backends.amx_cpu import MULTIPLE
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
@@ -84,6 +86,9 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
         for name, bits in (("float32", 32), ("bfloat16", 16), ("int8", 8))
         if device == "cuda" or not NEEDED[name] or NEEDED[name] & processor_flags()
     }
+    whole = all(size % MULTIPLE == 0 for product in shape.products for size in product)
+    if device == "cpu" and whole and suits_own_kernels(processor_flags()):
+        rates["bfloat16"] = max(rates["bfloat16"], by_tiles(shape.products, threads, tokens))
     if device == "cpu":
         # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.
         rates["float32"] = max(rates["float32"], by_numpy(shape.products, threads, tokens))
@@ -96,6 +101,21 @@ def by_numpy(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> 
     command += [f"{inputs}x{outputs}" for inputs, outputs in products]
     env = os.environ | dict.fromkeys(THREADS, str(threads))
     return float(subprocess.run(command, cwd=PROJECT_ROOT, env=env, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def by_tiles(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> float:
+    """Operations a second of these products in bfloat16 by our own kernel for AMX, in each thread by itself; nothing is
+    done with what comes out."""
+    from bench.tiles import Product
+
+    made = [[Product(tokens, inputs, outputs) for inputs, outputs in products] for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+
+        def together(number: int) -> Callable[[], object]:
+            return lambda: list(pool.map(lambda mine: mine[number](), made))
+
+        seconds = sum(_seconds(together(number), lambda: None) for number in range(len(products)))
+    return threads * 2 * tokens * sum(inputs * outputs for inputs, outputs in products) / seconds
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from ml.backends import (
     fastest_arithmetic,
     processor_flags,
     suits_onnxruntime,
+    suits_own_kernels,
     usable_cores,
 )
 from ml.encoding import TextEncoder
@@ -35,9 +36,11 @@ from ml.running import NO_EFFORT, Effort, Runner, reason
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("auto", "openvino", "onnxruntime", "torch")
+BACKENDS = ("auto", "amx", "openvino", "onnxruntime", "torch")
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 ARITHMETICS: Sequence[Arithmetic] = get_args(Arithmetic)
+IN_BFLOAT16: Sequence[Arithmetic] = ("auto", "float", "bfloat16")
+"""Of these, what may be computed in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Classifier:
         Args:
             folder: the model folder.
             device: `auto`, `cpu` or `cuda`.
-            backend: `auto`, `openvino`, `onnxruntime` or `torch`.
+            backend: `auto`, `amx`, `openvino`, `onnxruntime` or `torch`.
             arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static` (OpenVINO and ONNX Runtime, for
                 folders with ranges), `float` (the backend's choice of the first two), or `auto`: 8 bits where the
                 processor gains by it, in fixed ranges where the folder says that they agree with float32.
@@ -232,11 +235,24 @@ def load_backend(
     if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
         backend = "torch"
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
+    if backend == "auto" and chosen in IN_BFLOAT16 and suits_own_kernels(flags):
+        from ml.backends.amx_cpu import AmxBackend
+
+        try:
+            return AmxBackend(model, threads, cache_dir)
+        except BackendError as error:
+            log.info("the network runs elsewhere: %s", error)
     if backend == "auto":
         backend = "openvino"
         fixed = chosen == "int8-static" or (chosen == "auto" and agree)
         if fixed and suits_onnxruntime(flags) and importlib.util.find_spec("onnxruntime"):
             backend = "onnxruntime"
+    if backend == "amx":
+        from ml.backends.amx_cpu import AmxBackend
+
+        if chosen not in IN_BFLOAT16:
+            raise BackendError(f"Our own kernels for AMX compute in bfloat16, not in {chosen}.")
+        return AmxBackend(model, threads, cache_dir)
     if backend == "openvino":
         from ml.backends.openvino_cpu import OpenVinoBackend
 
@@ -261,8 +277,10 @@ def load_backend(
 
 
 def _streams(arithmetic: Arithmetic, threads: int) -> int:
-    # In 8 bits two cores wait for each other at every product: a batch for each of them is a tenth faster.
-    return (threads or usable_cores()) if arithmetic in ("int8", "int8-static") else 1
+    # Where products are fast, two cores wait for each other at each: a batch for each of them is a tenth faster.
+    fast = arithmetic in ("int8", "int8-static")
+    fast = fast or (arithmetic in IN_BFLOAT16 and suits_own_kernels(processor_flags()))
+    return (threads or usable_cores()) if fast else 1
 
 
 def default_cache_dir() -> Path:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from ml import artifact, weights
 from ml.data import DEFAULT_NAMES
+from ml.ngrams import LONGEST
 
 HIDDEN, LAYERS, HEADS, WIDE, POSITIONS = 16, 2, 4, 32, 64
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -33,13 +34,23 @@ def make_tiny_model(
     pooling: str = "mean",
     layers: int = LAYERS,
     merge_after: Sequence[int] = (),
+    sizes: tuple[int, int, int] = (HIDDEN, HEADS, WIDE),
+    ngrams: bool = False,
 ) -> Path:
-    """Write a model folder with the default topics and random weights to `folder` and return it."""
+    """Write a model folder with the default topics and random weights to `folder` and return it.
+
+    `sizes`: of the states, the number of heads, and of the wide states.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     tokenizer = make_wordpiece()
+    names = ("hidden_size", "num_attention_heads", "intermediate_size")
     config = make_config(tokenizer.get_vocab_size()) | {"num_hidden_layers": layers}
-    weights.write(folder / artifact.WEIGHTS, _weights(config, len(DEFAULT_NAMES), rng))
+    config |= dict(zip(names, sizes, strict=True))
+    values = _weights(config, len(DEFAULT_NAMES), rng)
+    if ngrams:
+        values |= _linear_part(config["vocab_size"], len(DEFAULT_NAMES), rng)
+    weights.write(folder / artifact.WEIGHTS, values)
     artifact.write_json(folder / artifact.CONFIG, config)
     tokenizer.save(str(folder / artifact.TOKENIZER))
     topics = [
@@ -114,31 +125,41 @@ def make_base(folder: Path) -> Path:
 
 def _weights(config: dict[str, Any], topics: int, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
     values: dict[str, np.ndarray[Any, Any]] = {}
+    hidden, wide = config["hidden_size"], config["intermediate_size"]
 
     def matrix(name: str, *shape: int) -> None:
-        values[name] = (rng.standard_normal(shape) * 0.3).astype(np.float16)
+        values[name] = (rng.standard_normal(shape) * 0.3 * (HIDDEN / hidden) ** 0.5).astype(np.float16)
 
     def linear(name: str, outputs: int, inputs: int) -> None:
         matrix(f"{name}.weight", outputs, inputs)
         matrix(f"{name}.bias", outputs)
 
     def norm(name: str) -> None:
-        values[f"{name}.weight"] = (1 + rng.standard_normal(HIDDEN) * 0.1).astype(np.float16)
-        matrix(f"{name}.bias", HIDDEN)
+        values[f"{name}.weight"] = (1 + rng.standard_normal(hidden) * 0.1).astype(np.float16)
+        matrix(f"{name}.bias", hidden)
 
-    matrix("encoder.embeddings.word_embeddings.weight", config["vocab_size"], HIDDEN)
-    matrix("encoder.embeddings.position_embeddings.weight", POSITIONS, HIDDEN)
-    matrix("encoder.embeddings.token_type_embeddings.weight", 2, HIDDEN)
+    matrix("encoder.embeddings.word_embeddings.weight", config["vocab_size"], hidden)
+    matrix("encoder.embeddings.position_embeddings.weight", POSITIONS, hidden)
+    matrix("encoder.embeddings.token_type_embeddings.weight", 2, hidden)
     norm("encoder.embeddings.LayerNorm")
     for layer in range(config["num_hidden_layers"]):
         name = f"encoder.encoder.layer.{layer}"
         for part in ("query", "key", "value"):
-            linear(f"{name}.attention.self.{part}", HIDDEN, HIDDEN)
-        linear(f"{name}.attention.output.dense", HIDDEN, HIDDEN)
+            linear(f"{name}.attention.self.{part}", hidden, hidden)
+        linear(f"{name}.attention.output.dense", hidden, hidden)
         norm(f"{name}.attention.output.LayerNorm")
-        linear(f"{name}.intermediate.dense", WIDE, HIDDEN)
-        linear(f"{name}.output.dense", HIDDEN, WIDE)
+        linear(f"{name}.intermediate.dense", wide, hidden)
+        linear(f"{name}.output.dense", hidden, wide)
         norm(f"{name}.output.LayerNorm")
-    linear("encoder.pooler.dense", HIDDEN, HIDDEN)
-    linear("head", topics, HIDDEN)
+    linear("encoder.pooler.dense", hidden, hidden)
+    linear("head", topics, hidden)
     return values
+
+
+def _linear_part(vocabulary: int, topics: int, rng: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    rows = 101
+    return {
+        "ngrams.hashes": rng.integers(0, rows, (vocabulary, LONGEST), dtype=np.int32),
+        "ngrams.table": rng.random((rows, topics + 1)).astype(np.float16),
+        "ngrams.bias": rng.random(topics).astype(np.float16),
+    }

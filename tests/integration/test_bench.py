@@ -1,5 +1,6 @@
 """`rubrika bench cpu`: real processes, a tiny model, and settings that the service takes."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ def test_only_what_the_processor_gains_by_is_tried() -> None:
     assert {("onnxruntime", "int8-static"), ("onnxruntime", "float32")} <= plain
     assert not any(arithmetic == "bfloat16" for _, arithmetic in plain)
     assert ("openvino", "bfloat16") in {(one.backend, one.arithmetic) for one in engines(frozenset({"amx_bf16"}), 4)}
+    assert ("amx", "bfloat16") not in plain
+    tiles = frozenset({"amx_tile", "amx_bf16"})
+    if importlib.util.find_spec("numba"):
+        assert ("amx", "bfloat16") in {(one.backend, one.arithmetic) for one in engines(tiles, 4)}
     assert all((one.processes, one.threads) == (1, 4) for one in engines(frozenset(), 4))
 
 

@@ -1,0 +1,261 @@
+"""The weights of a model folder as the kernels want them, and the memory that they work in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml import weights as weights_file
+from ml.amx import kernels
+from ml.amx.tiles import CONFIGURATION, DEPTH, ROWS, configuration
+from ml.artifact import ModelFolder
+from ml.backends import Logits
+from ml.batches import Ids
+from ml.errors import ModelError
+
+Array = npt.NDArray[Any]
+
+BLOCK_ROWS = 384
+"""See `kernels.encode`."""
+
+SLACK = 2 * ROWS
+"""Tokens behind the last one that blocks reach into."""
+
+
+class Network:
+    """A BERT classifier of which batches can be computed, by several threads at once.
+
+    Args:
+        folder: the model, of a kind that `ml.backends.amx_cpu.why_not` has nothing against.
+
+    Raises:
+        ModelError: weights are missing or of another shape than the configuration says.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        config = folder.config
+        self._values = weights_file.read(folder.weights)
+        self._kept: list[Array] = []
+        self._pooling = folder.pooling
+        self._width, self._wide, self._heads, depth = (
+            int(config[name])
+            for name in ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+        )
+        self._epsilon = float(config.get("layer_norm_eps", 1e-12))
+        self._merged = np.array([layer in folder.merge_after for layer in range(depth)], dtype=np.bool_)
+        self._embedding = np.array(self._embeddings(), dtype=np.int64)
+        self._layers = np.array(
+            [self._layer(f"encoder.encoder.layer.{layer}") for layer in range(depth)], dtype=np.int64
+        )
+        self._head = self._dense("head")
+        self._pooler = self._dense("encoder.pooler.dense") if self._pooling == "pooler" else None
+        self._ngrams = self._linear_part() if "ngrams.table" in self._values else None
+        del self._values
+
+    def logits(self, texts: Sequence[Ids], buffers: "Buffers") -> Logits:
+        """Return float32 (texts, topics) of token ids, in memory that no other thread works in.
+
+        Raises:
+            ValueError: a text is longer than the network knows, or has tokens that it does not know.
+            MemoryError: there is not enough for so many tokens.
+        """
+        ids = np.concatenate(texts)
+        longest = max(map(len, texts))
+        if longest > self._positions or not 0 <= ids.min() <= ids.max() < self._vocabulary:
+            raise ValueError(
+                f"The network knows {self._vocabulary} tokens in {self._positions} places: a text has {longest}, "
+                f"numbered {ids.min()} to {ids.max()}."
+            )
+        starts = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum([len(text) for text in texts], out=starts[1:])
+        whole, weights = starts.copy(), np.ones(len(ids), dtype=np.float32)
+        buffers.make_room(len(ids), longest)
+        kernels.encode(
+            ids,
+            starts,
+            weights,
+            self._merged,
+            self._embedding,
+            self._layers,
+            buffers.addresses,
+            buffers.room + SLACK,
+            BLOCK_ROWS,
+            self._width,
+            self._heads,
+            self._wide,
+            self._epsilon,
+        )
+        pooled = self._pooled(buffers.states, starts, weights)
+        logits: Logits = pooled @ self._head[0] + self._head[1]
+        return logits if self._ngrams is None else logits + self._ngrams.logits(ids, whole)
+
+    def buffers(self) -> "Buffers":
+        """Return memory to compute in."""
+        return Buffers(self._width, self._wide, self._width // self._heads)
+
+    def _pooled(self, states: Array, starts: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> Array:
+        if self._pooling == "mean":
+            pooled = np.empty((len(starts) - 1, self._width), dtype=np.float32)
+            kernels.mean(states.ctypes.data, weights, starts, self._width, pooled.ctypes.data)
+            return pooled
+        first: Array = states.reshape(-1, self._width)[starts[:-1]]
+        return first if self._pooler is None else np.tanh(first @ self._pooler[0] + self._pooler[1])
+
+    # --- the weights ------------------------------------------------------------------------------------------------
+
+    def _embeddings(self) -> list[int]:
+        prefix = "encoder.embeddings"
+        words = self._value(f"{prefix}.word_embeddings.weight", -1, self._width).astype(np.float16)
+        positions = self._value(f"{prefix}.position_embeddings.weight", -1, self._width).astype(np.float32)
+        # A post is one segment, so the first row of the segment embeddings belongs to every position.
+        self._vocabulary, self._positions = len(words), len(positions)
+        positions = positions + self._value(f"{prefix}.token_type_embeddings.weight", -1, self._width)[0]
+        return [self._keep(words), self._keep(positions.astype(np.float32)), *self._norm(f"{prefix}.LayerNorm")]
+
+    def _layer(self, name: str) -> list[int]:
+        width, wide, attention = self._width, self._wide, f"{name}.attention"
+        parts = [self._dense(f"{attention}.self.{part}", width) for part in ("query", "key", "value")]
+        # Scores are divided by the root of the size of a head, and `2 ** (x / log(2))` is `exp(x)`.
+        share = np.float32((width // self._heads) ** -0.5 / np.log(2))
+        parts[0] = (parts[0][0] * share, parts[0][1] * share)
+        together = np.concatenate([matrix for matrix, _ in parts], axis=1), np.concatenate([bias for _, bias in parts])
+        return [
+            *self._laid_out(together),
+            *self._laid_out(self._dense(f"{attention}.output.dense", width, width)),
+            *self._norm(f"{attention}.output.LayerNorm"),
+            *self._laid_out(self._dense(f"{name}.intermediate.dense", wide, width)),
+            *self._laid_out(self._dense(f"{name}.output.dense", width, wide)),
+            *self._norm(f"{name}.output.LayerNorm"),
+        ]
+
+    def _norm(self, name: str) -> list[int]:
+        return [
+            self._keep(self._value(f"{name}.{part}", self._width).astype(np.float32)) for part in ("weight", "bias")
+        ]
+
+    def _dense(self, name: str, outputs: int = -1, inputs: int | None = None) -> tuple[Array, Array]:
+        """A matrix (inputs, outputs) and a bias, in float32."""
+        matrix = self._value(f"{name}.weight", outputs, inputs or self._width).astype(np.float32)
+        return matrix.T, self._value(f"{name}.bias", len(matrix)).astype(np.float32)
+
+    def _laid_out(self, dense: tuple[Array, Array]) -> list[int]:
+        return [self._keep(as_tiles(dense[0])), self._keep(dense[1])]
+
+    def _linear_part(self) -> "_LinearPart":
+        table = self._value("ngrams.table", -1, -1).astype(np.float32)
+        return _LinearPart(
+            np.ascontiguousarray(self._value("ngrams.hashes", -1, -1), dtype=np.int32),
+            np.ascontiguousarray(table),
+            self._value("ngrams.bias", table.shape[1] - 1).astype(np.float32),
+        )
+
+    def _keep(self, values: Array) -> int:
+        """Copy to where a line of the cache begins, and return the address."""
+        kept = aligned(values.nbytes)
+        kept[:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+        self._kept.append(kept)
+        return int(kept.ctypes.data)
+
+    def _value(self, name: str, *shape: int) -> Array:
+        try:
+            value = self._values[name]
+        except KeyError as error:
+            raise ModelError(f"The weights lack {name}: incomplete model, or no BERT.") from error
+        if len(value.shape) != len(shape) or any(
+            size not in (-1, had) for size, had in zip(shape, value.shape, strict=True)
+        ):
+            raise ModelError(f"The weights {name} have shape {value.shape}, not {shape}: damaged model.")
+        return value
+
+
+@dataclass(frozen=True)
+class _LinearPart:
+    """`ml.ngrams.Ngrams`, for packed texts."""
+
+    hashes: npt.NDArray[np.int32]
+    table: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+    def logits(self, ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Logits:
+        sums = np.zeros((len(starts) - 1, self.table.shape[1]), dtype=np.float32)
+        kernels.ngrams(ids, starts, self.hashes, self.table, sums)
+        return np.asarray(self.bias + sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1)), dtype=np.float32)
+
+
+class Buffers:
+    """Memory for one batch at a time.
+
+    Attributes:
+        addresses: int64 (13,): keys, values, scores, shares, one over their sums and a block of products, for one head
+            of one text; states, the same as tiles, queries, keys and values, contexts, the wide states of `BLOCK_ROWS`
+            tokens, and the configuration of the tiles, ours and that of others.
+        room: tokens that there is room for.
+        states: float32, at `addresses[6]`.
+    """
+
+    def __init__(self, width: int, wide: int, size: int) -> None:
+        self._width, self._wide, self._size = width, wide, size
+        self._longest = self.room = 0
+        self._kept: list[Array] = []
+        self.addresses = np.zeros(13, dtype=np.int64)
+
+    def make_room(self, tokens: int, longest: int) -> None:
+        """Take more memory if a batch of so many tokens, the longest text of so many, needs it."""
+        if tokens <= self.room and longest <= self._longest:
+            return
+        tokens, line = max(self.room, whole_blocks(tokens)), max(self._longest, whole_blocks(longest))
+        # What there was is given back before more is taken, and is gone if that fails.
+        self.room, self._longest, self._kept = 0, 0, []
+        room = tokens + SLACK
+        sizes = [
+            line * self._size * 2,
+            line * self._size * 2,
+            2 * ROWS * line * 4,
+            2 * ROWS * line * 2,
+            2 * ROWS * 64,
+            2 * kernels.BLOCK,
+            room * self._width * 4,
+            room * self._width * 2,
+            # What is read for the last text reaches over the end of the last head.
+            (3 * room * self._width + SLACK * self._size) * 2,
+            room * self._width * 2,
+            BLOCK_ROWS * self._wide * 2,
+        ]
+        self._kept = [aligned(size) for size in [*sizes, CONFIGURATION, CONFIGURATION]]
+        self._kept[-2][:] = configuration()
+        self.room, self._longest = tokens, line
+        self.addresses[:] = [kept.ctypes.data for kept in self._kept]
+
+    @property
+    def states(self) -> npt.NDArray[np.float32]:
+        """(tokens * width,)."""
+        states: npt.NDArray[np.float32] = self._kept[6].view(np.float32)
+        return states
+
+
+def whole_blocks(tokens: int) -> int:
+    """Round up to what a block has."""
+    return -(-tokens // (2 * ROWS)) * 2 * ROWS
+
+
+def aligned(size: int) -> npt.NDArray[np.uint8]:
+    """Return so many bytes of zeros, from where a line of the cache begins."""
+    taken = np.zeros(size + 64, dtype=np.uint8)
+    start = -taken.ctypes.data % 64
+    return taken[start : start + size]
+
+
+def bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """Return the upper halves of numbers, rounded to the nearest, to the even of two that are as near."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def as_tiles(matrix: Array) -> npt.NDArray[np.uint16]:
+    """Return weights (inputs, outputs) as tiles: (outputs / 16, inputs / 32, 16, 16, 2), the last axis with two
+    neighbouring inputs."""
+    inputs, outputs = matrix.shape
+    split = bfloat16(matrix.astype(np.float32)).reshape(inputs // DEPTH, ROWS, 2, outputs // ROWS, ROWS)
+    return np.ascontiguousarray(split.transpose(3, 0, 1, 4, 2))

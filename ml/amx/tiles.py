@@ -1,0 +1,167 @@
+"""Products of blocks of matrices by AMX, and by loops where a processor has none.
+
+A tile is 16 rows of 64 bytes. `TDPBF16PS` multiplies a tile of 16 x 32 numbers of bfloat16 with one of 32 x 16, whose
+rows hold pairs of neighbours from the first dimension, and adds 16 x 16 numbers of float32: 16,384 operations in 16
+cycles (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TDPBF16PS). Tiles are kept in memory one
+after the other, so that each is read as 1024 bytes in a row.
+"""
+
+import ctypes
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ml.amx.vectors import brain, compiled, fused, load, load_every_second_brain, operation, spread, store
+from ml.backends import processor_flags
+
+TILE = 1024
+"""Bytes of a tile."""
+ROWS = 16
+DEPTH = 32
+"""Numbers of bfloat16 in a row of a tile."""
+
+_ARCH_PRCTL = 158
+_ARCH_REQ_XCOMP_PERM = 0x1023
+_XFEATURE_XTILEDATA = 18
+
+
+def allowed() -> bool:
+    """Ask the kernel for the registers of AMX, for this process and what it starts; false where there are none."""
+    if sys.platform != "linux" or not {"amx_tile", "amx_bf16"} <= processor_flags():
+        return False
+    # Linux 5.16 and later; glibc has no function for it.
+    granted: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)
+    return granted == 0
+
+
+_byte, _long = ir.IntType(8), ir.IntType(64)
+_address = _byte.as_pointer()
+
+
+def _tile_operation(name: str, registers: tuple[int, ...], taken: tuple[Any, ...] = ()) -> Any:
+    """Return a function for Numba's code: LLVM's operation of this name on registers that are named once and for all,
+    and on an address and a stride where it has them."""
+
+    def emit(builder: Any, *values: Any) -> None:
+        operands = [ir.Constant(_byte, register) for register in registers]
+        operands += [builder.inttoptr(value, _address) if place == 0 else value for place, value in enumerate(values)]
+        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), operands)
+
+    emit.__name__ = "_".join([name, *map(str, registers)])
+    return operation(types.void, *taken)(emit)
+
+
+_TWO = (types.int64, types.int64)
+_configure = _tile_operation("ldtilecfg", (), (types.int64,))
+_remember = _tile_operation("sttilecfg", (), (types.int64,))
+_zero0, _zero1, _zero2, _zero3 = (_tile_operation("tilezero", (register,)) for register in range(4))
+_load4, _load5, _load6, _load7 = (_tile_operation("tileloadd64", (register,), _TWO) for register in range(4, 8))
+_store0, _store1, _store2, _store3 = (_tile_operation("tilestored64", (register,), _TWO) for register in range(4))
+_multiply046, _multiply047, _multiply156, _multiply157 = (
+    _tile_operation("tdpbf16ps", registers) for registers in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
+)
+
+CONFIGURATION = 64
+"""Bytes that say how many rows and columns the tiles have."""
+
+
+def configuration() -> npt.NDArray[np.uint8]:
+    """Return the one that we use: eight tiles of 16 rows of 64 bytes."""
+    made = np.zeros(CONFIGURATION, dtype=np.uint8)
+    made[0] = 1
+    made[16:32:2] = 64
+    made[48:56] = ROWS
+    return made
+
+
+def _native_enter(ours: int, theirs: int) -> None:
+    _remember(theirs)
+    _configure(ours)
+
+
+def _native_leave(theirs: int) -> None:
+    _configure(theirs)
+
+
+def _plain_enter(_ours: int, _theirs: int) -> None:
+    pass
+
+
+def _plain_leave(_theirs: int) -> None:
+    pass
+
+
+def _native_begin(_out: int, _next_row: int) -> None:
+    _zero0()
+    _zero1()
+    _zero2()
+    _zero3()
+
+
+def _native_step(upper: int, lower: int, row: int, left: int, right: int, _out: int, _next_row: int) -> None:
+    _load6(left, 64)
+    _load7(right, 64)
+    _load4(upper, row)
+    _load5(lower, row)
+    _multiply046()
+    _multiply047()
+    _multiply156()
+    _multiply157()
+
+
+def _native_end(out: int, next_row: int) -> None:
+    _store0(out, next_row)
+    _store1(out + 64, next_row)
+    _store2(out + ROWS * next_row, next_row)
+    _store3(out + ROWS * next_row + 64, next_row)
+
+
+def _plain_begin(out: int, next_row: int) -> None:
+    for place in range(2 * ROWS):
+        store(out + place * next_row, spread(np.float32(0)))
+        store(out + place * next_row + 64, spread(np.float32(0)))
+
+
+def _plain_step(upper: int, lower: int, row: int, left: int, right: int, out: int, next_row: int) -> None:
+    for place in range(2 * ROWS):
+        start = (upper if place < ROWS else lower) + place % ROWS * row
+        for half in range(2):
+            columns, here = right if half else left, out + place * next_row + half * 64
+            sums = load(here)
+            for number in range(DEPTH):
+                given = spread(brain(start + number * 2))
+                sums = fused(given, load_every_second_brain(columns + number // 2 * 64, number % 2), sums)
+            store(here, sums)
+
+
+def _plain_end(_out: int, _next_row: int) -> None:
+    pass
+
+
+NATIVE = allowed()
+"""Whether this process multiplies by AMX."""
+
+enter = compiled(_native_enter if NATIVE else _plain_enter)
+"""Take the tiles of this thread, configured by what lies at `ours`; what `theirs` is to hold is how they were before. A
+library that has configured them does not look again."""
+
+leave = compiled(_native_leave if NATIVE else _plain_leave)
+"""Give them back."""
+
+begin_block = compiled(_native_begin if NATIVE else _plain_begin)
+"""Begin 32 x 32 products. `out`: where they will be in the end, float32; `next_row`: bytes from one row to the next."""
+
+step_block = compiled(_native_step if NATIVE else _plain_step)
+"""Multiply 32 more numbers of each row with those of each column and add them up.
+
+`upper`, `lower`: addresses of the first 16 rows and of the others, bfloat16, `row` bytes from one to the next; `left`,
+`right`: tiles of the first 16 columns and of the others; `out`, `next_row`: as they were at the beginning."""
+
+end_block = compiled(_native_end if NATIVE else _plain_end)
+"""Write what has been added up."""

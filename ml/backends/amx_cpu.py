@@ -1,0 +1,108 @@
+"""The network on a CPU with AMX by kernels of our own: bfloat16, texts without padding, a batch for each core."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ml import amx
+from ml.artifact import ModelFolder
+from ml.backends import AHEAD, Logits, Pending, usable_cores
+from ml.batches import Batching, Ids
+from ml.errors import BackendError
+
+if TYPE_CHECKING:
+    from ml.amx.network import Buffers
+
+MULTIPLE = 32
+"""Of which the sizes of a network must be multiples."""
+
+TOKENS = 1536
+"""Of a batch: the weights are read once for all of them, and a single text waits until they are done."""
+
+
+class AmxBackend:
+    """Our own kernels, compiled when they are loaded.
+
+    Args:
+        folder: the model.
+        threads: batches that are computed side by side, each by one core; 0: as many as the process may use.
+        cache_dir: where what is compiled is kept between starts; None: nowhere. The first in a process counts.
+        emulated: compute without AMX, slowly, where there is none.
+
+    Raises:
+        BackendError: there is no AMX or no Numba, or the kernels do not know such a network (`amx.network.why_not`).
+        ModelError: weights are missing or of another shape than the configuration says.
+    """
+
+    def __init__(
+        self, folder: ModelFolder, threads: int = 0, cache_dir: Path | None = None, emulated: bool = False
+    ) -> None:
+        if reason := why_not(folder):
+            raise BackendError(
+                f"Our own kernels for AMX do not know the network of {folder.path}: {reason}. Choose another backend "
+                "(RUBRIKA_BACKEND=auto)."
+            )
+        # Numba tells what it does at the level DEBUG, in thousands of lines.
+        logging.getLogger("numba").setLevel(logging.WARNING)
+        try:
+            from numba.core.errors import NumbaError
+
+            if cache_dir is not None:
+                amx.keep_in(cache_dir)
+            from ml.amx import tiles
+            from ml.amx.network import Network
+        except ImportError as error:
+            raise BackendError(
+                f"Numba is not there ({error}): `pip install numba`, or choose another backend."
+            ) from error
+        if not tiles.NATIVE and not emulated:
+            raise BackendError(
+                "There is no AMX with bfloat16, or this process may not use it. Choose another backend "
+                "(RUBRIKA_BACKEND=auto)."
+            )
+        self._network = Network(folder)
+        try:
+            self._network.logits([np.zeros(1, dtype=np.int32)], self._network.buffers())
+        except NumbaError as error:
+            raise BackendError(
+                f"Our own kernels for AMX cannot be compiled: {error}. Choose another backend."
+            ) from error
+        streams = threads or usable_cores()
+        self._buffers: SimpleQueue[Buffers] = SimpleQueue()
+        for _ in range(streams):
+            self._buffers.put(self._network.buffers())
+        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="network")
+        self.batching = Batching(tokens=TOKENS, in_flight=streams + AHEAD)
+        self.description = "own kernels on CPU, bf16 by AMX"
+
+    def start(self, texts: Sequence[Ids]) -> Pending:
+        """Begin to compute, as `Backend.start`; batches wait for one another where every core is busy."""
+        return self._pool.submit(self._computed, texts).result
+
+    def _computed(self, texts: Sequence[Ids]) -> Logits:
+        buffers = self._buffers.get()
+        try:
+            return self._network.logits(texts, buffers)
+        finally:
+            self._buffers.put(buffers)
+
+    def warm_up(self) -> None:
+        """Nothing is made on first use but more memory."""
+
+
+def why_not(folder: ModelFolder) -> str:
+    """Return why the kernels do not know a network; nothing where they do."""
+    config = folder.config
+    if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
+        return f"it is an encoder of type {config.get('model_type')!r}"
+    if config.get("hidden_act", "gelu") != "gelu":
+        return f"its activation is {config['hidden_act']!r}"
+    width, wide, heads = (int(config[name]) for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
+    if width % MULTIPLE or wide % MULTIPLE or width // heads % MULTIPLE:
+        return f"its sizes {width}, {wide} and {width // heads} (of a head) are no multiples of {MULTIPLE}"
+    return ""

@@ -1,0 +1,258 @@
+"""Our own kernels say what the reference says, whatever the lengths; where there is no AMX they run without it."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
+
+from ml.backends import processor_flags
+
+if not {"fma", "f16c"} <= processor_flags():
+    pytest.skip("this processor lacks instructions that LLVM would call functions for", allow_module_level=True)
+
+from ml import artifact
+from ml.amx import kernels, tiles, vectors
+from ml.amx.network import aligned, as_tiles, bfloat16
+from ml.artifact import ModelFolder
+from ml.backends.amx_cpu import AmxBackend, why_not
+from ml.backends.openvino_cpu import OpenVinoBackend
+from ml.batches import Ids
+from ml.classifier import load_backend
+from ml.errors import BackendError, ModelError
+from ml.running import Runner
+from tests.tiny_model import POSITIONS, make_tiny_model
+
+SIZES = (64, 2, 96)
+LENGTHS = (33, 1, 2, 15, 16, 17, 31, 32, 47, 48, 63, 64, 5)
+Floats = npt.NDArray[np.float32]
+
+
+def model(folder: Path, **changes: Any) -> ModelFolder:
+    shape: dict[str, Any] = {"sizes": SIZES, "layers": 3, "ngrams": True, "max_tokens": POSITIONS} | changes
+    return artifact.read(make_tiny_model(folder, **shape))
+
+
+def texts_of(lengths: Sequence[int], folder: ModelFolder, seed: int = 0) -> list[Ids]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(5, folder.config["vocab_size"], length).astype(np.int32) for length in lengths]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return model(tmp_path_factory.mktemp("amx") / "model", merge_after=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def backend(folder: ModelFolder) -> AmxBackend:
+    return AmxBackend(folder, 2, emulated=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"merge_after": (1, 2)},
+        {"pooling": "cls", "ngrams": False},
+        {"pooling": "pooler", "merge_after": (2,)},
+        # Heads of two rows of a tile, and one that is no power of two.
+        {"sizes": (128, 2, 64)},
+        {"sizes": (96, 1, 128)},
+    ],
+    ids=str,
+)
+def test_the_kernels_say_what_the_reference_says(tmp_path: Path, changes: dict[str, Any]) -> None:
+    folder = model(tmp_path / "model", **changes)
+    texts = texts_of(LENGTHS, folder)
+    ours = AmxBackend(folder, 1, emulated=True).start(texts)()
+    reference = OpenVinoBackend(folder, tmp_path, 1, "float32")
+    exact = np.concatenate([reference.start([text])() for text in texts])
+    assert ours.dtype == np.float32
+    # bfloat16 has three digits; texts differ by far more.
+    spread = exact.std(axis=0)
+    assert (np.abs(ours - exact) / spread).max() < 0.1
+    assert (np.abs(ours - np.roll(exact, 1, axis=0)) / spread).max() > 1
+
+
+def test_a_text_gets_the_same_whatever_stands_beside_it(backend: AmxBackend, folder: ModelFolder) -> None:
+    texts = texts_of(LENGTHS, folder)
+    together = backend.start(texts)()
+    alone = np.concatenate([backend.start([text])() for text in texts])
+    # Memory has been written to by the others by now.
+    again = backend.start(texts[::-1])()[::-1]
+    # But for the last digits: NumPy multiplies one row and many in different orders.
+    assert np.allclose(together, alone, rtol=0, atol=1e-5)
+    assert np.allclose(together, again, rtol=0, atol=1e-5)
+
+
+def test_what_lies_behind_the_texts_does_not_matter(folder: ModelFolder) -> None:
+    from ml.amx.network import Network
+
+    network, texts = Network(folder), texts_of((7, 33), folder)
+    buffers = network.buffers()
+    expected = network.logits(texts, buffers)
+    buffers.make_room(300, POSITIONS)
+    for kept in buffers._kept[:-2]:
+        kept.view(np.uint8)[:] = 0xFF  # As float32 and as bfloat16, no number.
+    assert np.array_equal(network.logits(texts, buffers), expected)
+
+
+def test_threads_do_not_meet(backend: AmxBackend, folder: ModelFolder) -> None:
+    batches = [texts_of(LENGTHS, folder, seed) for seed in range(6)]
+    expected = [backend.start(batch)() for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: backend.start(batch)(), batches * 3))
+    for one, other in zip(found, expected * 3, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_text_that_the_network_cannot_know_fails_alone(backend: AmxBackend, folder: ModelFolder) -> None:
+    long = np.full(POSITIONS + 1, 5, dtype=np.int32)
+    strange = np.array([5, folder.config["vocab_size"]], dtype=np.int32)
+    good = texts_of((9,), folder)[0]
+    logits, failed, _ = Runner(backend, 6).run([long, good, strange, np.array([-1], dtype=np.int32)])
+    assert sorted(failed) == [0, 2, 3]
+    assert f"a text has {POSITIONS + 1}" in failed[0]
+    assert np.allclose(logits[1], backend.start([good])()[0], rtol=0, atol=1e-5)
+
+
+def test_memory_that_runs_out_is_told_and_no_lasting_harm(folder: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ml.amx import network as module
+
+    network, texts = module.Network(folder), texts_of((20, 30), folder)
+    buffers = network.buffers()
+    expected = network.logits(texts[:1], buffers)
+
+    def short(size: int) -> npt.NDArray[np.uint8]:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "aligned", short)
+        with pytest.raises(MemoryError):
+            network.logits(texts * 9, buffers)
+    assert np.array_equal(network.logits(texts[:1], buffers), expected)
+
+
+# --- what is chosen, and what is refused ----------------------------------------------------------------------------
+
+AMX = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
+
+
+@pytest.mark.parametrize("arithmetic", ["auto", "float", "bfloat16"])
+def test_they_are_chosen_where_there_is_amx(
+    folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arithmetic: str
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: AMX)
+    monkeypatch.setattr(tiles, "NATIVE", True)
+    assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, arithmetic), AmxBackend)
+    assert isinstance(load_backend(folder, "cpu", "amx", 1, tmp_path, arithmetic), AmxBackend)
+
+
+def test_others_compute_where_the_kernel_of_the_system_gives_no_tiles(
+    folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: AMX)
+    monkeypatch.setattr(tiles, "NATIVE", False)
+    assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, "float32"), OpenVinoBackend)
+    assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, "auto"), OpenVinoBackend)
+    with pytest.raises(BackendError, match="may not use it"):
+        load_backend(folder, "cpu", "amx", 1, tmp_path)
+    with pytest.raises(BackendError, match="not in int8"):
+        load_backend(folder, "cpu", "amx", 1, tmp_path, "int8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "roberta"}, "'roberta'"),
+        ({"hidden_act": "relu"}, "'relu'"),
+        ({"num_attention_heads": 4}, "16 (of a head)"),
+        ({"intermediate_size": 100}, "100"),
+    ],
+    ids=str,
+)
+def test_networks_that_they_do_not_know_are_left_to_others(
+    folder: ModelFolder, changes: dict[str, Any], reason: str
+) -> None:
+    assert why_not(folder) == ""
+    folder = ModelFolder(**{**vars(folder), "config": {**folder.config, **changes}})
+    assert reason in why_not(folder)
+    with pytest.raises(BackendError, match="do not know the network"):
+        AmxBackend(folder, 1, emulated=True)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    folder = model(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"encoder\.layer\.3"):
+        AmxBackend(
+            ModelFolder(**{**vars(folder), "config": {**folder.config, "num_hidden_layers": 4}}), 1, emulated=True
+        )
+    with pytest.raises(ModelError, match="shape"):
+        AmxBackend(
+            ModelFolder(**{**vars(folder), "config": {**folder.config, "intermediate_size": 64}}), 1, emulated=True
+        )
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------------------
+
+
+@vectors.compiled
+def apply_gelu(given: int, found: int, count: int) -> None:
+    for place in range(0, count * 4, 64):
+        vectors.store(found + place, vectors.gelu(vectors.load(given + place)))
+
+
+@vectors.compiled
+def apply_power(given: int, found: int, count: int) -> None:
+    for place in range(0, count * 4, 64):
+        vectors.store(found + place, vectors.power_of_two(vectors.load(given + place)))
+
+
+def test_gelu_and_powers_are_nearer_than_bfloat16_can_tell() -> None:
+    given = np.linspace(-12, 12, 4096, dtype=np.float32)
+    found = np.empty_like(given)
+    apply_gelu(given.ctypes.data, found.ctypes.data, len(given))
+    exact = np.array([x * (1 + math.erf(x / math.sqrt(2))) / 2 for x in given.tolist()])
+    assert np.abs(found - exact).max() < 6e-4
+    assert np.abs(found - exact)[np.abs(given) < 4].max() < 5e-5
+    below = np.linspace(-140, 0, 4096, dtype=np.float32)
+    apply_power(below.ctypes.data, found.ctypes.data, len(below))
+    assert np.abs(found / 2.0**below - 1)[below > -125].max() < 5e-6
+    assert 0 <= found[below < -127].min() <= found[below < -127].max() < 1e-37
+
+
+def test_numbers_are_rounded_to_the_nearest_and_then_to_the_even() -> None:
+    given = np.array([1.0, 1.00390625, 1.01171875, -1.0058594, 3.1415927], dtype=np.float32)
+    upper = (bfloat16(given).astype(np.uint32) << 16).view(np.float32)
+    assert upper.tolist() == [1.0, 1.0, 1.015625, -1.0078125, 3.140625]
+
+
+@vectors.compiled
+def blocks(given: int, columns: int, steps: int, out: int, ours: int, theirs: int) -> None:
+    tiles.enter(ours, theirs)
+    kernels.block(given, given + steps * 1024, 64, 1024, columns, columns + steps * 1024, 1024, steps, out, 128)
+    tiles.leave(theirs)
+
+
+@pytest.mark.skipif(not tiles.NATIVE, reason="this processor has no AMX, or the system does not let us use it")
+def test_tiles_multiply_as_numpy_does() -> None:
+    rng = np.random.default_rng(0)
+    steps = 3
+    given = rng.standard_normal((32, 32 * steps), dtype=np.float32)
+    matrix = rng.standard_normal((32 * steps, 32), dtype=np.float32)
+
+    def seen(values: Floats) -> Floats:
+        return (bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+
+    rows = aligned(given.size * 2).view(np.uint16)
+    rows[:] = bfloat16(given).reshape(2, 16, steps, 32).transpose(0, 2, 1, 3).reshape(-1)
+    columns, out = as_tiles(matrix), np.zeros((32, 32), dtype=np.float32)
+    ours, theirs = tiles.configuration(), np.zeros(tiles.CONFIGURATION, dtype=np.uint8)
+    blocks(*(one.ctypes.data for one in (rows, columns)), steps, *(one.ctypes.data for one in (out, ours, theirs)))
+    assert np.allclose(out, seen(given) @ seen(matrix), atol=1e-5)
