@@ -94,7 +94,7 @@ def fit(
     steps = plan.epochs * per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _warm_up_and_decay(steps, plan.warmup))
     bf16 = network.has_fast_bfloat16(device)
-    cheaper.prepare(net.encoder, device, network.has_amx())
+    cheaper.prepare(net.encoder, device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
     say(f"{steps} steps on {device.type}, {'bfloat16' if bf16 else 'float32'}")
     place = _Place(plan.seed)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ml import artifact, ngrams, weights
-from ml.backends import processor_flags
+from ml.backends import BFLOAT16, processor_flags
 from ml.errors import ModelError
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -250,9 +250,4 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         # Older cards have it too, by emulation.
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return has_amx() or "avx512_bf16" in processor_flags()
-
-
-def has_amx() -> bool:
-    """Say whether the processor multiplies bfloat16 by tiles."""
-    return "amx_bf16" in processor_flags()
+    return bool(processor_flags() & BFLOAT16)
