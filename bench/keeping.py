@@ -16,6 +16,7 @@ from ml.artifact import ModelInfo
 
 RESULTS = PROJECT_ROOT / "bench" / "results"
 LIBRARIES = (
+    "numba",
     "numpy",
     "onnxruntime",
     "openvino",

@@ -17,8 +17,8 @@ from ml.errors import ModelError
 
 Array = npt.NDArray[Any]
 
-BLOCK_ROWS = 384
-"""See `kernels.encode`."""
+INNER_BYTES = 9 << 17
+"""Of the wide states that are kept at a time, 384 tokens of 1,536 numbers: half of the second cache."""
 
 SLACK = 2 * ROWS
 """Tokens behind the last one that blocks reach into."""
@@ -81,7 +81,7 @@ class Network:
             self._layers,
             buffers.addresses,
             buffers.room + SLACK,
-            BLOCK_ROWS,
+            buffers.block_rows,
             self._width,
             self._heads,
             self._wide,
@@ -189,14 +189,16 @@ class Buffers:
 
     Attributes:
         addresses: int64 (13,): keys, values, scores, shares, one over their sums and a block of products, for one head
-            of one text; states, the same as tiles, queries, keys and values, contexts, the wide states of `BLOCK_ROWS`
+            of one text; states, the same as tiles, queries, keys and values, contexts, the wide states of `block_rows`
             tokens, and the configuration of the tiles, ours and that of others.
+        block_rows: tokens that go through the second half of a layer together; see `kernels.encode`.
         room: tokens that there is room for.
         states: float32, at `addresses[6]`.
     """
 
     def __init__(self, width: int, wide: int, size: int) -> None:
         self._width, self._wide, self._size = width, wide, size
+        self.block_rows = max(1, INNER_BYTES // (2 * wide * SLACK)) * SLACK
         self._longest = self.room = 0
         self._kept: list[Array] = []
         self.addresses = np.zeros(13, dtype=np.int64)
@@ -221,7 +223,7 @@ class Buffers:
             # What is read for the last text reaches over the end of the last head.
             (3 * room * self._width + SLACK * self._size) * 2,
             room * self._width * 2,
-            BLOCK_ROWS * self._wide * 2,
+            self.block_rows * self._wide * 2,
         ]
         self._kept = [aligned(size) for size in [*sizes, CONFIGURATION, CONFIGURATION]]
         self._kept[-2][:] = configuration()
