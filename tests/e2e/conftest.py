@@ -14,19 +14,30 @@ from local.postgres import EmbeddedPostgres
 from local.valkey import EmbeddedValkey
 from tests.e2e.browser import CHROMIUM, Watch, open_browser
 from tests.e2e.chaos import Proxy
+from tests.e2e.nursery import Nursery
 from tests.e2e.service import Service
 
 expect.set_options(timeout=20_000)  # As long as everything else of a page is waited for.
 
 
-@pytest.fixture
-def service(settings: Settings, tmp_path: Path) -> Iterator[Service]:
-    """A service with a fresh database; nothing runs until the test starts it."""
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    made = Service(settings, logs)
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where processes begin with everything imported."""
+    made = Nursery()
     yield made
-    made.stop()
+    made.close()
+
+
+@pytest.fixture
+def service(settings: Settings, tmp_path: Path, nursery: Nursery) -> Iterator[Service]:
+    """A service with a fresh database; nothing runs until the test starts it."""
+    logs, temporary = tmp_path / "logs", tmp_path / "temporary"
+    logs.mkdir()
+    temporary.mkdir()
+    # Those that are killed leave behind what they would have removed.
+    made = Service(settings, logs, {"TMPDIR": str(temporary)}, launch=nursery.launch)
+    yield made
+    made.discard()
 
 
 @pytest.fixture
@@ -36,7 +47,7 @@ def own_valkey(service: Service, open_folder: Path) -> Iterator[EmbeddedValkey]:
     server.start()
     service.settings = replace(service.settings, redis_url=server.url)
     yield server
-    service.stop()
+    service.discard()
     server.stop()
 
 
@@ -46,7 +57,7 @@ def proxy(service: Service, own_valkey: EmbeddedValkey) -> Iterator[Proxy]:
     made = Proxy(Path(own_valkey.url.removeprefix("redis+socket://")))
     service.settings = replace(service.settings, redis_url=f"redis://127.0.0.1:{made.port}/0")
     yield made
-    service.stop()
+    service.discard()
     made.close()
 
 
@@ -58,7 +69,7 @@ def own_postgres(service: Service, open_folder: Path) -> Iterator[EmbeddedPostgr
     upgrade(server.url)
     service.settings = replace(service.settings, database_url=server.url)
     yield server
-    service.stop()
+    service.discard()
     server.stop()
 
 

@@ -2,8 +2,8 @@
 
 import os
 import signal
-import subprocess
 
+from tests.e2e.nursery import Process
 from tests.e2e.service import Service
 
 
@@ -13,7 +13,7 @@ class Crew:
     def __init__(self, service: Service, places: int, **env: str) -> None:
         self._service = service
         self._env = env
-        self._workers: list[subprocess.Popen[bytes] | None] = [None] * places
+        self._workers: list[Process | None] = [None] * places
         self._frozen: set[int] = set()
         self.fill()
 

@@ -1,17 +1,19 @@
 """The service as real processes, which a test can stop, kill, freeze and start again."""
 
 import json
+import os
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.settings import PROJECT_ROOT, Settings
+from jobs.settings import Settings
+from tests.e2e.nursery import Launch, Process, launch
 from tests.support import environment_outside, wait_until
 
 V1 = "/api/v1"
@@ -20,6 +22,7 @@ COMMANDS = {
     "sweeper": ("-m", "cli.main", "sweeper"),
     "worker": ("-m", "cli.main", "worker"),
     "fake": ("-m", "tests.fake_classifier"),
+    "impatient": ("-m", "tests.impatient_api"),
 }
 
 
@@ -42,29 +45,23 @@ def _keyed(key: str) -> dict[str, str]:
 
 @dataclass
 class Service:
-    """Processes of one service on the loopback interface; `stop` ends those that still run."""
+    """Processes of one service on the loopback interface; `stop` and `discard` end those that still run."""
 
     settings: Settings
     logs: Path
     env: dict[str, str] = field(default_factory=dict)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    launch: Launch = launch
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.settings.port}"
 
-    def start(self, command: str, **env: str) -> subprocess.Popen[bytes]:
-        """Start one process: api, sweeper, worker (the model of the settings) or fake (a worker without a model)."""
-        name = f"{command}-{len(self.processes)}"
-        with (self.logs / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, *COMMANDS[command]],
-                cwd=PROJECT_ROOT,
-                env={**environment_outside(), **self.environment(), **env},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    def start(self, command: str, **env: str) -> Process:
+        """Start one process: api (or impatient, one that soon gives up slow clients), sweeper, worker (the model of the
+        settings) or fake (a worker without a model)."""
+        log = self.logs / f"{command}-{len(self.processes)}.log"
+        process = self.launch(COMMANDS[command], {**environment_outside(), **self.environment(), **env}, log)
         self.processes.append(process)
         return process
 
@@ -166,7 +163,7 @@ class Service:
         """The ends of the logs, for the message of a failure."""
         return "\n".join(f"--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.logs.glob("*.log")))
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Process) -> None:
         """SIGKILL, and the body is gone when this returns."""
         process.kill()
         process.wait(10)
@@ -182,3 +179,11 @@ class Service:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill(process)
+
+    def discard(self) -> None:
+        """Kill everything, with all that it has started, when nobody looks any more at how it ends."""
+        for process in self.processes:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(20)

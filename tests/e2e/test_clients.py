@@ -180,7 +180,7 @@ def test_a_restart_of_the_api_is_waited_for(service: Service, start: Start, tmp_
 
 
 def test_what_cannot_be_used_is_said_in_words(service: Service, start: Start, tmp_path: Path) -> None:
-    service.env = {"RUBRIKA_MAX_BODY_BYTES": "100000"}
+    service.env |= {"RUBRIKA_MAX_BODY_BYTES": "100000"}
     service.start_all()
     (tmp_path / "open.csv").write_text('text,n\nа,1\n"не закрыта\n')
     (tmp_path / "large.csv").write_bytes(b"text\n" + b"a\n" * 100_000)

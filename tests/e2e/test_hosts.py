@@ -1,6 +1,5 @@
 """Several hosts: Postgres, Redis, API and sweeper on one, workers on two others, and a network that breaks."""
 
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from jobs.migrate import upgrade
 from tests.e2e.chaos import sql
 from tests.e2e.hosts import Network, NetworkPostgres, NetworkValkey, NotAllowedError
+from tests.e2e.nursery import Process, launch
 from tests.e2e.rows import assert_whole, posts
 from tests.e2e.service import Service
 from tests.support import wait_until
@@ -34,13 +34,14 @@ def spread(network: Network, service: Service, open_folder: Path) -> Iterator[Se
         valkey.start()
         upgrade(postgres.network_url)
         service.settings = replace(service.settings, database_url=postgres.network_url, redis_url=valkey.network_url)
+        service.launch = launch  # A process is on the host of the thread that starts it.
         yield service
         service.stop()
         valkey.stop()
         postgres.stop()
 
 
-def recorded_by(service: Service, worker: subprocess.Popen[bytes]) -> int:
+def recorded_by(service: Service, worker: Process) -> int:
     """How many rows this worker has recorded so far; some may be equal to what it computed just before."""
     [[rows]] = sql(
         service.settings.database_url,

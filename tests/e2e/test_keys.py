@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPConnection
 from typing import Any
@@ -50,16 +50,36 @@ def ask(service: Service, path: str, key: str = "", method: str = "GET", body: b
     return service.call(method, path, body, headers | ({"Content-Type": "application/json"} if body else {}))
 
 
-@pytest.fixture
-def api(service: Service) -> Iterator[Service]:
+@contextmanager
+def alone(service: Service, command: str = "api", threads: int = 4) -> Iterator[Service]:
     """The API alone, with keys on and few threads."""
-    service.env.update(KEYS, RUBRIKA_API_THREADS="4")
-    service.start("api")
+    service.env.update(KEYS, RUBRIKA_API_THREADS=str(threads))
+    service.start(command)
     wait_until(lambda: service.get("/healthz").status == 200, 60, what="the API to answer")
     yield service
     logs = "".join(path.read_text() for path in service.logs.glob("*"))
     assert "rbk_" not in logs, "no line of the log holds a key, nor its beginning"
     assert SECRET not in logs
+
+
+@pytest.fixture
+def api(service: Service) -> Iterator[Service]:
+    with alone(service) as started:
+        yield started
+
+
+@pytest.fixture
+def impatient(service: Service) -> Iterator[Service]:
+    """The same with little time for slow clients."""
+    with alone(service, "impatient") as started:
+        yield started
+
+
+@pytest.fixture
+def roomy(service: Service) -> Iterator[Service]:
+    """The same with more threads."""
+    with alone(service, threads=12) as started:
+        yield started
 
 
 def test_keys_are_made_listed_and_revoked_by_command(api: Service) -> None:
@@ -164,13 +184,14 @@ SLOW = {
 
 
 @pytest.mark.parametrize("what", SLOW)
-def test_clients_that_never_finish_asking_are_hung_up_on(api: Service, what: str) -> None:
-    head = SLOW[what].replace("KEY", new_key(api, "anna")).encode()
+def test_clients_that_never_finish_asking_are_hung_up_on(impatient: Service, what: str) -> None:
+    head = SLOW[what].replace("KEY", new_key(impatient, "anna")).encode()
     stopping = threading.Event()
     with ExitStack() as stack:
         # More than there are threads, each with something that it goes on sending.
         slow = [
-            stack.enter_context(closing(socket.create_connection(("127.0.0.1", api.settings.port)))) for _ in range(6)
+            stack.enter_context(closing(socket.create_connection(("127.0.0.1", impatient.settings.port))))
+            for _ in range(6)
         ]
         for client in slow:
             client.sendall(head)
@@ -184,24 +205,26 @@ def test_clients_that_never_finish_asking_are_hung_up_on(api: Service, what: str
         thread = threading.Thread(target=trickle)
         thread.start()
         try:
-            wait_until(lambda: api.call("GET", "/healthz", timeout=5).status == 200, 90, what="an answer beside them")
+            wait_until(
+                lambda: impatient.call("GET", "/healthz", timeout=5).status == 200, 90, what="an answer beside them"
+            )
         finally:
             stopping.set()
             thread.join()
 
 
-def test_clients_that_do_not_hang_up_keep_nobody_out(api: Service) -> None:
+def test_clients_that_do_not_hang_up_keep_nobody_out(roomy: Service) -> None:
     with ExitStack() as stack:
         for _ in range(60):
-            client = stack.enter_context(closing(socket.create_connection(("127.0.0.1", api.settings.port))))
+            client = stack.enter_context(closing(socket.create_connection(("127.0.0.1", roomy.settings.port))))
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         # Two seconds for each of them, one after the other, would be two minutes.
-        wait_until(lambda: api.call("GET", "/healthz", timeout=70).status == 200, 60, what="an answer beside them")
+        wait_until(lambda: roomy.call("GET", "/healthz", timeout=70).status == 200, 60, what="an answer beside them")
 
 
-def test_who_sends_texts_too_slowly_is_told_so(api: Service) -> None:
-    head = SLOW["texts"].replace("KEY", new_key(api, "anna"))
-    with closing(socket.create_connection(("127.0.0.1", api.settings.port), timeout=90)) as client:
+def test_who_sends_texts_too_slowly_is_told_so(impatient: Service) -> None:
+    head = SLOW["texts"].replace("KEY", new_key(impatient, "anna"))
+    with closing(socket.create_connection(("127.0.0.1", impatient.settings.port), timeout=90)) as client:
         client.sendall(f'{head}{{"text": '.encode())
         assert client.recv(65536).split(b" ", 2)[1] == b"408"
 

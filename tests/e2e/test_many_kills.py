@@ -68,7 +68,7 @@ def test_a_few_kills(service: Service, own_valkey: EmbeddedValkey) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_fifty_kills_over_a_hundred_thousand_rows(service: Service, own_valkey: EmbeddedValkey) -> None:
-    service.env = {"RUBRIKA_CHUNK_ROWS": "256"}
+    service.env |= {"RUBRIKA_CHUNK_ROWS": "256"}
     service.start("api")
     service.start("sweeper")
     crew = Crew(service, 3, FAKE_SECONDS="0.001")

@@ -16,29 +16,36 @@ from tests.tiny_model import make_tiny_model
 
 @dataclass(frozen=True)
 class Visitor:
-    """A screen in CSS pixels, its colours, and a language."""
+    """A screen in CSS pixels, and its colours."""
 
     width: int
     scheme: Literal["light", "dark"]
-    language: str
 
 
-VISITORS = (
-    Visitor(1280, "light", "ru"),
-    Visitor(1280, "dark", "en"),
-    Visitor(320, "light", "en"),
-    Visitor(320, "dark", "ru"),
-)
+# Whoever comes first sees a page as it was loaded, the other as it is after the window has changed.
+VISITORS = {
+    "ru": (Visitor(1280, "light"), Visitor(320, "dark")),
+    "en": (Visitor(320, "light"), Visitor(1280, "dark")),
+}
+
+SETTLED = """async () => {
+    const frame = () => new Promise(requestAnimationFrame);
+    await frame();
+    await frame();
+    document.getAnimations().filter((one) => one instanceof CSSTransition).forEach((one) => one.finish());
+}"""
+"""Waits until a change of the window has been laid out and told to the scripts; colours go over to others at once."""
 
 
-@pytest.mark.parametrize("visitor", VISITORS, ids=lambda one: f"{one.width}-{one.scheme}-{one.language}")
+@pytest.mark.parametrize("language", VISITORS)
 def test_no_page_in_any_state_shuts_anybody_out(
-    service: Service, browser: Browser, tmp_path: Path, visitor: Visitor
+    service: Service, browser: Browser, tmp_path: Path, language: str
 ) -> None:
     service.env["FAKE_SECONDS"] = "0.02"
     service.settings = replace(service.settings, model=make_tiny_model(tmp_path / "model"))
+    here, other = VISITORS[language]
     with browser.new_context(
-        base_url=service.url, viewport={"width": visitor.width, "height": 800}, color_scheme=visitor.scheme
+        base_url=service.url, viewport={"width": here.width, "height": 800}, color_scheme=here.scheme
     ) as context:
         context.set_default_timeout(30_000)
         watch = Watch(service.url).over(context)
@@ -46,17 +53,34 @@ def test_no_page_in_any_state_shuts_anybody_out(
         found: list[str] = []
         seen: list[str] = []
 
-        def look(name: str, *, whole: bool = True, moving: bool = False) -> None:
+        def become(visitor: Visitor) -> None:
+            page.emulate_media(color_scheme=visitor.scheme)
+            page.set_viewport_size({"width": visitor.width, "height": 800})
+            page.evaluate(SETTLED)
+
+        def look_as(visitor: Visitor, name: str, moving: bool) -> None:
             wait_until(lambda: moving or stands_still(page)(), what="the page to stand still")
-            seen.append(name)
+            assert page.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]") == [
+                visitor.width,
+                visitor.scheme == "dark",
+            ]
             wrong = barriers(page)
             if page.evaluate("document.documentElement.scrollWidth") > visitor.width:
                 wrong.append("it scrolls sideways")
             if not page.evaluate("document.querySelector('main').innerText.trim()"):
                 wrong.append("it is blank")
-            found.extend(f"{name}: {one}" for one in wrong)
+            found.extend(f"{name}, {visitor}: {one}" for one in wrong)
 
-        Walk(service, page, visitor.language, "fake", look).all_states(rows=2_000)
+        def look(name: str, *, whole: bool = True, moving: bool = False) -> None:
+            """As both; the walk goes on as the other, so that each step of it is taken on either screen."""
+            nonlocal here, other
+            seen.append(name)
+            look_as(here, name, moving)
+            here, other = other, here
+            become(here)
+            look_as(here, name, moving)
+
+        Walk(service, page, language, "fake", look).all_states(rows=2_000)
         assert not found, "\n".join(found)
         assert len(seen) == len(set(seen)) > 40
         # Connections were broken and statuses given on purpose; everything else is a mistake.
@@ -75,32 +99,33 @@ def some_pages(service: Service) -> list[str]:
     return [*lists, f"/texts/{text['id']}", f"/jobs/{job['id']}"]
 
 
-@pytest.mark.parametrize("enlarged", ["page", "letters"])
-def test_pages_enlarged_to_twice_their_size_scroll_only_down(service: Service, browser: Browser, enlarged: str) -> None:
-    width = 640 if enlarged == "page" else 1280  # A page that is enlarged to 200 % has half as many CSS pixels.
-    with browser.new_context(
-        base_url=service.url, viewport={"width": width, "height": 450}, device_scale_factor=1280 / width
-    ) as context:
-        watch = Watch(service.url).over(context)
-        page = context.new_page()
-        if enlarged == "letters":
-            session = context.new_cdp_session(page)
-            session.send("Page.enable")
-            session.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
-        for address in some_pages(service):
-            page.goto(address)
-            page.wait_for_load_state("networkidle")
+def test_pages_enlarged_to_twice_their_size_scroll_only_down(service: Service, browser: Browser) -> None:
+    addresses = some_pages(service)
+    # A page that is enlarged to 200 % has half as many CSS pixels.
+    for enlarged, width in (("page", 640), ("letters", 1280)):
+        with browser.new_context(
+            base_url=service.url, viewport={"width": width, "height": 450}, device_scale_factor=1280 / width
+        ) as context:
+            watch = Watch(service.url).over(context)
+            page = context.new_page()
             if enlarged == "letters":
-                assert page.evaluate("getComputedStyle(document.documentElement).fontSize") == "32px"
-            assert page.evaluate("document.documentElement.scrollWidth") == width, address
-            outside = page.evaluate(
-                """() => [...document.querySelectorAll("main button, main a, main input, main select")]
-                    .filter((one) => one.checkVisibility() && !one.closest(".table-scroll, .visually-hidden"))
-                    .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
-                    .map((one) => one.outerHTML)"""
-            )
-            assert outside == [], address
-        watch.assert_clean(404)
+                session = context.new_cdp_session(page)
+                session.send("Page.enable")
+                session.send("Page.setFontSizes", {"fontSizes": {"standard": 32, "fixed": 26}})
+            for address in addresses:
+                page.goto(address)
+                page.wait_for_load_state("networkidle")
+                if enlarged == "letters":
+                    assert page.evaluate("getComputedStyle(document.documentElement).fontSize") == "32px"
+                assert page.evaluate("document.documentElement.scrollWidth") == width, (enlarged, address)
+                outside = page.evaluate(
+                    """() => [...document.querySelectorAll("main button, main a, main input, main select")]
+                        .filter((one) => one.checkVisibility() && !one.closest(".table-scroll, .visually-hidden"))
+                        .filter((one) => one.getBoundingClientRect().right > innerWidth + 1)
+                        .map((one) => one.outerHTML)"""
+                )
+                assert outside == [], (enlarged, address)
+            watch.assert_clean(404)
 
 
 FOCUSED = """() => {

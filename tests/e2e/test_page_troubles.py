@@ -54,7 +54,7 @@ def test_pages_without_a_server_say_so_and_fill_when_there_is_one_again(
 
 def test_a_job_keeps_what_it_showed_while_the_server_is_gone(service: Service, page: Page, watch: Watch) -> None:
     service.start_all(FAKE_SECONDS="0.05")
-    send_file(page, csv(*(f"пост {number}" for number in range(400))))
+    send_file(page, csv(*(f"пост {number}" for number in range(200))))
     expect(page.locator("#table tbody tr")).to_have_count(50)
     wait_until(lambda: page.locator("[data-fact=succeeded] dd").inner_text() not in {"", "0"}, 30, what="some results")
     gone(service)

@@ -325,7 +325,7 @@ def machine_of(world: World) -> type[RuleBasedStateMachine]:
 
 
 def play(service: Service, redis: EmbeddedValkey, **limits: Any) -> None:
-    service.env = {"RUBRIKA_CHUNK_ROWS": "20"}
+    service.env |= {"RUBRIKA_CHUNK_ROWS": "20"}
     service.start("api")
     service.start("sweeper")
     world = World(service, redis, Crew(service, PLACES, FAKE_SECONDS="0.004"))

@@ -156,7 +156,9 @@ def test_a_database_that_does_not_answer_is_told_in_time(client: FlaskClient, wo
         assert "rubrika_postgres_up 0.0" in client.get("/metrics").text
         assert "rubrika_redis_up 1.0" in client.get("/metrics").text
         assert time.monotonic() - began < 25
-        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         assert holder.execute(waiting).scalar_one() == 2
         holder.rollback()
     wait_until(lambda: client.get("/readyz").get_json()["checks"]["postgres"]["ok"], what="the answer after the lock")

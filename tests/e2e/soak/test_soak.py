@@ -100,7 +100,7 @@ def test_an_hour_of_everything(service: Service, own_postgres: EmbeddedPostgres,
     minutes = float(os.environ.get("MINUTES", "60"))
     worker = os.environ.get("SOAK_WORKER", "worker")
     seed = int(os.environ.get("SEED", "0"))
-    service.env = {"RUBRIKA_CHUNK_ROWS": "50", "RUBRIKA_API_PROCESSES": "2", "RUBRIKA_LEASE_SECONDS": "5",
+    service.env |= {"RUBRIKA_CHUNK_ROWS": "50", "RUBRIKA_API_PROCESSES": "2", "RUBRIKA_LEASE_SECONDS": "5",
                    "RUBRIKA_THREADS": "1", "RUBRIKA_CACHE_ROWS": "5000", "FAKE_SECONDS": "0.001"}  # fmt: skip
     steady = {name: service.start(name).pid for name in ("api", "sweeper", worker)}
     service.wait_ready(180)
