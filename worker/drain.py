@@ -106,7 +106,11 @@ class Drain:
                 served = self._serve_waiting(beside_others=False)
                 served |= self._explainer.serve(self._let_pass, beside_others=False)
                 work = ahead.result() if ahead else None
-                work = work or self._take(Lane.BULK)
+                if work is None:
+                    if recorded:
+                        # A text may well kill when it is tokenised, too: nothing else is in hand then.
+                        recorded.result()
+                    work = self._take(Lane.BULK)
                 ahead = None
                 if work is None:
                     if served:

@@ -1,5 +1,6 @@
 """A drain over a real database: what it computes, in which order, and what it leaves when it is stopped."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -342,6 +343,34 @@ def test_texts_that_take_longer_to_read_than_a_lease_are_still_ours(
         drain.close()
     assert [one.requeued for one in swept if one] == [0]
     assert len(probabilities(engine, job)) == 1
+
+
+def test_after_a_death_nothing_is_tokenised_while_a_result_is_not_yet_recorded(
+    engine: Engine, drain: Drain, classifier: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = add(engine, ["первый", "второй"], chunk_rows=1)
+    run(engine, lambda c: c.execute(text("UPDATE chunks SET attempts = 1")))
+    tokenised, unrecorded = threading.Semaphore(0), []
+
+    def prepare() -> None:
+        seen = run(engine, lambda c: reading.get_job(c, "me", job.id))
+        unrecorded.append(len(classifier.computed) - seen.rows_succeeded)
+        tokenised.release()
+
+    classifier.on_prepare = prepare
+    record = drain._record
+
+    def slow_record(*arguments: object) -> None:
+        # Were the next tokenised meanwhile, it would be within this time.
+        tokenised.acquire()
+        tokenised.acquire(timeout=0.5)
+        tokenised.release()
+        record(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(drain, "_record", slow_record)
+    drain.run()
+    assert classifier.computed == [["первый"], ["второй"]]
+    assert unrecorded == [0, 0]
 
 
 def test_an_empty_queue_is_left_at_once(drain: Drain, classifier: Recorder) -> None:
