@@ -176,9 +176,10 @@ def test_what_is_wrong_with_a_table_of_a_teacher_is_told(tmp_path: Path, content
         teachers.read_table(file, dataset)
 
 
-def test_the_reading_that_comes_with_the_project_is_a_teacher() -> None:
+@pytest.mark.parametrize("name", ["second-reading.tsv", "third-reading.tsv"])
+def test_the_readings_that_come_with_the_project_are_teachers(name: str) -> None:
     """Its rows are whole, each post stands in it once, and per cents are such as topics of one post can have."""
-    file = PROJECT_ROOT / "configs" / "second-reading.tsv"
+    file = PROJECT_ROOT / "configs" / name
     rows = data.table_rows(file, delimiter="\t")
     names = tuple(data.TopicName(topic, topic, topic) for topic in data.DEFAULT_NAMES)
     keys = [row["key"] for row in rows]
