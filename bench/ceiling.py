@@ -88,7 +88,8 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
     }
     whole = all(size % MULTIPLE == 0 for product in shape.products for size in product)
     if device == "cpu" and whole and suits_own_kernels(processor_flags()):
-        rates["bfloat16"] = max(rates["bfloat16"], by_tiles(shape.products, threads, tokens))
+        # Apart from that of the library, by which machines can be compared.
+        rates["bfloat16, own kernel"] = by_tiles(shape.products, threads, tokens)
     if device == "cpu":
         # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.
         rates["float32"] = max(rates["float32"], by_numpy(shape.products, threads, tokens))
