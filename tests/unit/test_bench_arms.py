@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.networks import inputs_of, lengths_of, texts_of
 from bench.posts import read_posts, text_of
 from ml import artifact
 from ml.artifact import ModelFolder
+from ml.backends import processor_flags
 from ml.cleaning import Cleaning
 from tests.tiny_model import make_tiny_model
 
@@ -93,6 +95,28 @@ def test_the_ceiling_of_numpy_has_as_many_threads_as_the_engines(monkeypatch: py
     told = run([sys.executable, "-c", tell], env=environments[0], stdout=subprocess.PIPE, check=True).stdout
     assert {pool["num_threads"] for pool in json.loads(told)} == {1}
     assert os.environ.get("OPENBLAS_NUM_THREADS") != "1"
+
+
+def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
+    if not {"fma", "f16c"} <= processor_flags():
+        pytest.skip("this processor lacks instructions that LLVM would call functions for")
+    from bench.tiles import Product
+
+    threads: set[int] = set()
+    run = Product.__call__
+
+    def noted(product: Product) -> None:
+        threads.add(threading.get_ident())
+        run(product)
+        # Both are at it before either goes on.
+        meeting.wait(10)
+
+    meeting = threading.Barrier(2)
+    monkeypatch.setattr(ceiling, "SECONDS", 0.01)
+    monkeypatch.setattr(Product, "__call__", noted)
+    assert ceiling.by_tiles([(64, 96), (32, 64)], 2, 64) > 0
+    assert len(threads) == 2
 
 
 @pytest.mark.parametrize(
