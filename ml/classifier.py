@@ -268,7 +268,8 @@ def load_backend(
             raise BackendError("ONNX Runtime has no bfloat16 on a CPU: choose another arithmetic or another backend.")
         if chosen == "auto" and agree and "avx2" in flags:
             chosen = "int8-static"
-        return OnnxRuntimeBackend(model, cache_dir, threads, chosen, _streams(chosen, threads))
+        streams = _streams(chosen, threads) if chosen == "int8-static" else 1
+        return OnnxRuntimeBackend(model, cache_dir, threads, chosen, streams)
     if chosen == "int8-static":
         raise BackendError("Fixed ranges run on OpenVINO and ONNX Runtime, and the backend is torch.")
     from ml.backends.torch_any import TorchBackend

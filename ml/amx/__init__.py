@@ -5,18 +5,37 @@ texts, without padding; `network` lays the weights out for them. `ml.backends.am
 """
 
 import hashlib
+import shutil
 from pathlib import Path
+
+kept: Path | None = None
+"""Where compiled code lies between starts."""
 
 
 def keep_in(folder: Path) -> None:
-    """Let what is compiled from now on lie in `folder`, for the next start. Whoever may write there may run code.
+    """Let what is compiled lie in `folder`, for the next start; said before the kernels are imported. Whoever may write
+    there may run code.
 
-    Numba looks whether the file of a function has changed, and not the files of those that it calls: hence a folder for
-    each state of all of them.
+    Numba looks whether the file of a function has changed, and not at the files of those that it calls; it numbers what
+    processors compile that share a folder. Hence a folder for each state of all files and each kind of processor.
     """
+    global kept
+    import llvmlite.binding
     import numba
+    from numba.core.codegen import get_host_cpu_features
 
-    digest = hashlib.sha256(numba.__version__.encode())
+    told = [numba.__version__, llvmlite.binding.get_host_cpu_name(), get_host_cpu_features()]
+    told += [str(numba.config.CPU_NAME), str(numba.config.CPU_FEATURES)]
+    digest = hashlib.sha256("\n".join(told).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    numba.config.CACHE_DIR = str(folder / f"kernels-{digest.hexdigest()[:16]}")
+    kept = folder / f"kernels-{digest.hexdigest()[:16]}"
+    numba.config.CACHE_DIR = str(kept)
+    # Else Numba would look beside the sources and in the home of the user, where nothing tells old code from new.
+    numba.config.CACHE_LOCATOR_CLASSES = "UserProvidedCacheLocator"
+
+
+def forget() -> None:
+    """Remove what is kept, for it cannot be read."""
+    if kept is not None:
+        shutil.rmtree(kept, ignore_errors=True)

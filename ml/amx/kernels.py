@@ -1,9 +1,9 @@
 """The steps of BERT over texts that lie packed, one behind the other.
 
-All numbers lie at addresses, which `Buffers` and `Layer` of `ml.amx.network` give out. States are float32 (tokens,
-hidden), and once more in bfloat16 as tiles: 16 tokens x 32 numbers each, all of
-the first 16 tokens, then those of the next. What a product is given is in bfloat16, sums and everything between them
-in float32. One thread computes one batch.
+All numbers lie at addresses, which `Network` and `Buffers` of `ml.amx.network` give out. States are float32 (tokens,
+hidden), and once more in bfloat16 as tiles: 16 tokens x 32 numbers each, all of the first 16 tokens, then those of the
+next. What a product is given is in bfloat16, sums and everything between them in float32. One thread computes one
+batch.
 """
 
 import math
@@ -333,7 +333,9 @@ def encode(
         weights: (tokens,), 1 everywhere; afterwards, how many tokens each that is left stands for.
         merged: (layers,), before which of them neighbours are merged.
         embedding: addresses of words, positions, scale and shift.
-        layers: addresses (layers, 12) of what `Network.layers` lists.
+        layers: addresses (layers, 12): weights and bias of query, key and value in one and of the output of attention,
+            scale and shift of its normalisation, weights and bias of both halves of the feed-forward part, scale and
+            shift of its normalisation.
         work: addresses of what is made between, as `Buffers` has them.
         room: tokens that there is room for, a multiple of 32.
         block_rows: tokens that go through the second half of a layer together, so that they stay in the cache.

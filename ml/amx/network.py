@@ -17,6 +17,8 @@ from ml.errors import ModelError
 
 Array = npt.NDArray[Any]
 
+POOLINGS = ("mean", "cls", "pooler")
+
 INNER_BYTES = 9 << 17
 """Of the wide states that are kept at a time, 384 tokens of 1,536 numbers: half of the second cache."""
 
@@ -38,6 +40,8 @@ class Network:
         config = folder.config
         self._values = weights_file.read(folder.weights)
         self._kept: list[Array] = []
+        if folder.pooling not in POOLINGS:
+            raise ModelError(f"The pooling {folder.pooling!r} is not known: it must be mean, cls or pooler.")
         self._pooling = folder.pooling
         self._width, self._wide, self._heads, depth = (
             int(config[name])
@@ -49,27 +53,30 @@ class Network:
         self._layers = np.array(
             [self._layer(f"encoder.encoder.layer.{layer}") for layer in range(depth)], dtype=np.int64
         )
-        self._head = self._dense("head")
+        self._head = self._dense("head", len(folder.info.topics))
         self._pooler = self._dense("encoder.pooler.dense") if self._pooling == "pooler" else None
-        self._ngrams = self._linear_part() if "ngrams.table" in self._values else None
+        self._ngrams = self._linear_part(len(folder.info.topics)) if "ngrams.table" in self._values else None
         del self._values
 
     def logits(self, texts: Sequence[Ids], buffers: "Buffers") -> Logits:
         """Return float32 (texts, topics) of token ids, in memory that no other thread works in.
 
         Raises:
-            ValueError: a text is longer than the network knows, or has tokens that it does not know.
+            ValueError: a text is empty or longer than the network knows, or has tokens that it does not know.
             MemoryError: there is not enough for so many tokens.
         """
+        lengths = list(map(len, texts))
+        longest = max(lengths)
+        if not min(lengths):
+            raise ValueError("A text has no tokens.")
         ids = np.concatenate(texts)
-        longest = max(map(len, texts))
         if longest > self._positions or not 0 <= ids.min() <= ids.max() < self._vocabulary:
             raise ValueError(
                 f"The network knows {self._vocabulary} tokens in {self._positions} places: a text has {longest}, "
                 f"numbered {ids.min()} to {ids.max()}."
             )
         starts = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(text) for text in texts], out=starts[1:])
+        np.cumsum(lengths, out=starts[1:])
         whole, weights = starts.copy(), np.ones(len(ids), dtype=np.float32)
         buffers.make_room(len(ids), longest)
         kernels.encode(
@@ -143,12 +150,15 @@ class Network:
     def _laid_out(self, dense: tuple[Array, Array]) -> list[int]:
         return [self._keep(as_tiles(dense[0])), self._keep(dense[1])]
 
-    def _linear_part(self) -> "_LinearPart":
-        table = self._value("ngrams.table", -1, -1).astype(np.float32)
+    def _linear_part(self, topics: int) -> "_LinearPart":
+        table = self._value("ngrams.table", -1, topics + 1).astype(np.float32)
+        hashes = self._value("ngrams.hashes", -1, -1)
+        if len(hashes) < self._vocabulary or not 0 <= hashes.min() <= hashes.max() < len(table):
+            raise ModelError("The weights ngrams.hashes do not fit their table or the vocabulary: damaged model.")
         return _LinearPart(
-            np.ascontiguousarray(self._value("ngrams.hashes", -1, -1), dtype=np.int32),
+            np.ascontiguousarray(hashes, dtype=np.int32),
             np.ascontiguousarray(table),
-            self._value("ngrams.bias", table.shape[1] - 1).astype(np.float32),
+            self._value("ngrams.bias", topics).astype(np.float32),
         )
 
     def _keep(self, values: Array) -> int:

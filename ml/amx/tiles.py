@@ -16,8 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ml.amx.vectors import brain, compiled, fused, load, load_every_second_brain, operation, spread, store
-from ml.backends import processor_flags
+from ml.amx.vectors import brain, compiled, features, fused, load, load_every_second_brain, operation, spread, store
 
 TILE = 1024
 """Bytes of a tile."""
@@ -32,7 +31,7 @@ _XFEATURE_XTILEDATA = 18
 
 def allowed() -> bool:
     """Ask the kernel for the registers of AMX, for this process and what it starts; false where there are none."""
-    if sys.platform != "linux" or not {"amx_tile", "amx_bf16"} <= processor_flags():
+    if sys.platform != "linux" or not {"amx-tile", "amx-bf16"} <= features():
         return False
     # Linux 5.16 and later; glibc has no function for it.
     granted: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)

@@ -13,15 +13,23 @@ from typing import Any, TypeVar
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, models, overload, register_model
 
-from ml.backends import processor_flags
+from ml import amx
 
 log = logging.getLogger(__name__)
 
 LANES = 16
 
-ROUNDS = "avx512_bf16" in processor_flags()
+
+def features() -> frozenset[str]:
+    """Return the instructions that Numba compiles for, as LLVM spells them."""
+    told = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return frozenset(one[1:] for one in told.split(",") if one.startswith("+"))
+
+
+ROUNDS = "avx512bf16" in features()
 """Whether the processor rounds to bfloat16 by itself."""
 
 EXP2 = [0.99999815, 0.69305237, 0.23944775, 0.05324051, 0.00684883]
@@ -54,12 +62,12 @@ def compiled(function: F) -> F:
 
 def entrance(function: F) -> F:
     """As `compiled`, for what is called from Python: with all that it calls it is kept between starts, where
-    `ml.amx.keep_in` was told a folder before this module was imported and that can be written to."""
-    if config.CACHE_DIR:
+    `ml.amx.keep_in` was told a folder that can be written to."""
+    if amx.kept is not None:
         try:
             made: F = njit(nogil=True, cache=True)(function)
         except RuntimeError:
-            log.warning("what is compiled cannot be kept in %s, and is compiled anew at each start", config.CACHE_DIR)
+            log.warning("what is compiled cannot be kept in %s, and is compiled anew at each start", amx.kept)
         else:
             return made
     return compiled(function)

@@ -13,7 +13,7 @@ from ml import amx
 from ml.artifact import ModelFolder
 from ml.backends import AHEAD, Logits, Pending, usable_cores
 from ml.batches import Batching, Ids
-from ml.errors import BackendError
+from ml.errors import BackendError, DeviceLostError
 
 if TYPE_CHECKING:
     from ml.amx.network import Buffers
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 MULTIPLE = 32
 """Of which the sizes of a network must be multiples."""
 
+TRIALS = 4
+"""One more than there are functions that are kept."""
+
 TOKENS = 1536
 """Of a batch: the weights are read once for all of them, and a single text waits until they are done."""
+
+
+log = logging.getLogger(__name__)
 
 
 class AmxBackend:
@@ -66,12 +72,18 @@ class AmxBackend:
                 "(RUBRIKA_BACKEND=auto)."
             )
         self._network = Network(folder)
-        try:
-            self._network.logits([np.zeros(1, dtype=np.int32)], self._network.buffers())
-        except NumbaError as error:
-            raise BackendError(
-                f"Our own kernels for AMX cannot be compiled: {error}. Choose another backend."
-            ) from error
+        for left in reversed(range(TRIALS)):
+            try:
+                self._network.logits([np.zeros(1, dtype=np.int32)], self._network.buffers())
+                break
+            except Exception as error:
+                if isinstance(error, NumbaError) or not left:
+                    raise BackendError(
+                        f"Our own kernels for AMX cannot be compiled: {error}. Choose another backend."
+                    ) from error
+                # What is kept may be damaged, or the disk full; what was compiled is there all the same.
+                log.warning("what was compiled cannot be kept or read: %s: %s", type(error).__name__, error)
+                amx.forget()
         streams = threads or usable_cores()
         self._buffers: SimpleQueue[Buffers] = SimpleQueue()
         for _ in range(streams):
@@ -82,7 +94,10 @@ class AmxBackend:
 
     def start(self, texts: Sequence[Ids]) -> Pending:
         """Begin to compute, as `Backend.start`; batches wait for one another where every core is busy."""
-        return self._pool.submit(self._computed, texts).result
+        try:
+            return self._pool.submit(self._computed, texts).result
+        except RuntimeError as error:
+            raise DeviceLostError("The process is about to end, or has no threads left.") from error
 
     def _computed(self, texts: Sequence[Ids]) -> Logits:
         buffers = self._buffers.get()

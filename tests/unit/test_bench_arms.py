@@ -19,7 +19,6 @@ from bench.networks import inputs_of, lengths_of, texts_of
 from bench.posts import read_posts, text_of
 from ml import artifact
 from ml.artifact import ModelFolder
-from ml.backends import processor_flags
 from ml.cleaning import Cleaning
 from tests.tiny_model import make_tiny_model
 
@@ -99,7 +98,9 @@ def test_the_ceiling_of_numpy_has_as_many_threads_as_the_engines(monkeypatch: py
 
 def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
-    if not {"fma", "f16c"} <= processor_flags():
+    from ml.amx.vectors import features
+
+    if not {"fma", "f16c"} <= features():
         pytest.skip("this processor lacks instructions that LLVM would call functions for")
     from bench.tiles import Product
 

@@ -1,6 +1,8 @@
 """Our own kernels say what the reference says, whatever the lengths; where there is no AMX they run without it."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +14,12 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
 
-from ml.backends import processor_flags
+from ml.amx.vectors import features
 
-if not {"fma", "f16c"} <= processor_flags():
+if not {"fma", "f16c"} <= features():
     pytest.skip("this processor lacks instructions that LLVM would call functions for", allow_module_level=True)
 
+from jobs.settings import PROJECT_ROOT
 from ml import artifact
 from ml.amx import kernels, tiles, vectors
 from ml.amx.network import aligned, as_tiles, bfloat16
@@ -25,7 +28,7 @@ from ml.backends.amx_cpu import AmxBackend, why_not
 from ml.backends.openvino_cpu import OpenVinoBackend
 from ml.batches import Ids
 from ml.classifier import load_backend
-from ml.errors import BackendError, ModelError
+from ml.errors import BackendError, DeviceLostError, ModelError
 from ml.running import Runner
 from tests.tiny_model import POSITIONS, make_tiny_model
 
@@ -116,8 +119,9 @@ def test_a_text_that_the_network_cannot_know_fails_alone(backend: AmxBackend, fo
     long = np.full(POSITIONS + 1, 5, dtype=np.int32)
     strange = np.array([5, folder.config["vocab_size"]], dtype=np.int32)
     good = texts_of((9,), folder)[0]
-    logits, failed, _ = Runner(backend, 6).run([long, good, strange, np.array([-1], dtype=np.int32)])
-    assert sorted(failed) == [0, 2, 3]
+    empty, negative = np.zeros(0, dtype=np.int32), np.array([-1], dtype=np.int32)
+    logits, failed, _ = Runner(backend, 6).run([long, good, strange, negative, empty])
+    assert sorted(failed) == [0, 2, 3, 4]
     assert f"a text has {POSITIONS + 1}" in failed[0]
     assert np.allclose(logits[1], backend.start([good])()[0], rtol=0, atol=1e-5)
 
@@ -193,6 +197,8 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         AmxBackend(
             ModelFolder(**{**vars(folder), "config": {**folder.config, "num_hidden_layers": 4}}), 1, emulated=True
         )
+    with pytest.raises(ModelError, match="pooling 'sum'"):
+        AmxBackend(ModelFolder(**{**vars(folder), "pooling": "sum"}), 1, emulated=True)
     with pytest.raises(ModelError, match="shape"):
         AmxBackend(
             ModelFolder(**{**vars(folder), "config": {**folder.config, "intermediate_size": 64}}), 1, emulated=True
@@ -256,3 +262,58 @@ def test_tiles_multiply_as_numpy_does() -> None:
     ours, theirs = tiles.configuration(), np.zeros(tiles.CONFIGURATION, dtype=np.uint8)
     blocks(*(one.ctypes.data for one in (rows, columns)), steps, *(one.ctypes.data for one in (out, ours, theirs)))
     assert np.allclose(out, seen(given) @ seen(matrix), atol=1e-5)
+
+
+# --- what is kept between starts ------------------------------------------------------------------------------------
+
+LOADS = """
+import logging, sys
+from pathlib import Path
+logging.basicConfig(level=logging.WARNING)
+from ml import artifact
+from ml.backends.amx_cpu import AmxBackend
+import numpy as np
+folder = artifact.read(Path(sys.argv[1]))
+backend = AmxBackend(folder, 1, Path(sys.argv[2]), emulated=True)
+print(backend.start([np.arange(5, 25, dtype=np.int32)])().tolist())
+from ml.amx import kernels
+print(sum(kernels.encode.stats.cache_hits.values()))
+"""
+
+
+def load(model: Path, cache: Path) -> tuple[str, int, str]:
+    """Logits, hits of the cache and the log of a process that loads the kernels."""
+    command = [sys.executable, "-c", LOADS, str(model), str(cache)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    logits, hits = done.stdout.splitlines()
+    return logits, int(hits), done.stderr
+
+
+def test_what_is_compiled_is_kept_and_damage_is_no_hindrance(tmp_path: Path) -> None:
+    folder = model(tmp_path / "model")
+    logits, hits, log = load(folder.path, tmp_path / "cache")
+    assert (hits, log) == (0, "")
+    assert load(folder.path, tmp_path / "cache") == (logits, 1, "")
+    kept = [*(tmp_path / "cache").rglob("*.nbi"), *(tmp_path / "cache").rglob("*.nbc")]
+    assert kept
+    for file in kept:
+        file.write_bytes(b"")
+    again, _, log = load(folder.path, tmp_path / "cache")
+    assert again == logits
+    assert "cannot be kept or read" in log
+
+
+def test_where_nothing_can_be_kept_the_kernels_are_compiled_anew(tmp_path: Path) -> None:
+    folder = model(tmp_path / "model")
+    (tmp_path / "file").write_text("no folder")
+    _, hits, log = load(folder.path, tmp_path / "file")
+    assert hits == 0
+    assert "compiled anew at each start" in log
+
+
+def test_a_pool_that_takes_no_more_is_no_fault_of_a_text(folder: ModelFolder) -> None:
+    backend = AmxBackend(folder, 1, emulated=True)
+    backend._pool.shutdown()
+    with pytest.raises(DeviceLostError):
+        backend.start(texts_of((5,), folder))
