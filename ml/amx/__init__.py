@@ -16,10 +16,13 @@ def keep_in(folder: Path) -> None:
     """Let what is compiled lie in `folder`, for the next start; said before the kernels are imported. Whoever may write
     there may run code.
 
-    Numba looks whether the file of a function has changed, and not at the files of those that it calls; it numbers what
-    processors compile that share a folder. Hence a folder for each state of all files and each kind of processor.
+    The first folder counts for the whole process. Numba looks whether the file of a function has changed, and not at
+    the files of those that it calls; and it numbers what processors compile that share a folder. Hence a folder for
+    each state of all files and each kind of processor.
     """
     global kept
+    if kept is not None:
+        return
     import llvmlite.binding
     import numba
     from numba.core.codegen import get_host_cpu_features

@@ -25,7 +25,10 @@ TRIALS = 4
 """One more than there are functions that are kept."""
 
 TOKENS = 1536
-"""Of a batch: the weights are read once for all of them, and a single text waits until they are done."""
+"""Of a batch, at most: the weights are read once for all of them, and a single text waits until they are done."""
+
+NUMBERS = 1024 * 768
+"""Of the states of a batch: more of them would wait in the third cache."""
 
 
 log = logging.getLogger(__name__)
@@ -89,7 +92,8 @@ class AmxBackend:
         for _ in range(streams):
             self._buffers.put(self._network.buffers())
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="network")
-        self.batching = Batching(tokens=TOKENS, in_flight=streams + AHEAD)
+        tokens = min(TOKENS, NUMBERS // int(folder.config["hidden_size"]))
+        self.batching = Batching(tokens=tokens, in_flight=streams + AHEAD)
         self.description = "own kernels on CPU, bf16 by AMX"
 
     def start(self, texts: Sequence[Ids]) -> Pending:
