@@ -1,10 +1,9 @@
 """Products by the kernel for AMX alone, for `bench.ceiling`: Numba compiles this file where it is used."""
 
 import numpy as np
-import numpy.typing as npt
 
 from ml.amx import kernels, tiles
-from ml.amx.network import aligned, as_tiles
+from ml.amx.network import aligned, as_tiles, copied
 from ml.amx.vectors import compiled
 
 
@@ -34,10 +33,3 @@ class Product:
         inputs, outputs, tokens = self._sizes
         rows, columns, scratch, ours, theirs = (kept.ctypes.data for kept in self._kept)
         multiplied(rows, inputs, columns, outputs, tokens, scratch, ours, theirs)
-
-
-def copied(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Return the bytes, from where a line of the cache begins."""
-    kept = aligned(values.nbytes)
-    kept[:] = values.view(np.uint8).reshape(-1)
-    return kept

@@ -235,24 +235,22 @@ def load_backend(
     if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
         backend = "torch"
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
-    if backend == "auto" and chosen in IN_BFLOAT16 and suits_own_kernels(flags):
+    if backend == "amx" and chosen not in IN_BFLOAT16:
+        raise BackendError(f"Our own kernels for AMX compute in bfloat16, not in {chosen}.")
+    if backend == "amx" or (backend == "auto" and chosen in IN_BFLOAT16 and suits_own_kernels(flags)):
         from ml.backends.amx_cpu import AmxBackend
 
         try:
             return AmxBackend(model, threads, cache_dir)
         except BackendError as error:
+            if backend == "amx":
+                raise
             log.info("the network runs elsewhere: %s", error)
     if backend == "auto":
         backend = "openvino"
         fixed = chosen == "int8-static" or (chosen == "auto" and agree)
         if fixed and suits_onnxruntime(flags) and importlib.util.find_spec("onnxruntime"):
             backend = "onnxruntime"
-    if backend == "amx":
-        from ml.backends.amx_cpu import AmxBackend
-
-        if chosen not in IN_BFLOAT16:
-            raise BackendError(f"Our own kernels for AMX compute in bfloat16, not in {chosen}.")
-        return AmxBackend(model, threads, cache_dir)
     if backend == "openvino":
         from ml.backends.openvino_cpu import OpenVinoBackend
 

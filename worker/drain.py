@@ -108,7 +108,8 @@ class Drain:
                 work = ahead.result() if ahead else None
                 if work is None:
                     if recorded:
-                        # A text may well kill when it is tokenised, too: nothing else is in hand then.
+                        # What is claimed now may have seen a death, and bring the next as soon as it is tokenised:
+                        # nothing else is in hand then. Beside other work no such chunk is claimed.
                         recorded.result()
                     work = self._take(Lane.BULK)
                 ahead = None
@@ -118,9 +119,6 @@ class Drain:
                     break
                 if not work.claim.chunks[0].attempts:
                     ahead = self._reader.submit(self._take, Lane.BULK, beside=work)
-                elif recorded:
-                    # A chunk that saw a death may well bring the next: nothing else is in hand when it is computed.
-                    recorded.result()
                 found = self._compute(work, self._overtake)
                 if recorded:
                     recorded.result()

@@ -1,7 +1,6 @@
 """The weights of a model folder as the kernels want them, and the memory that they work in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ml.artifact import ModelFolder
 from ml.backends import Logits
 from ml.batches import Ids
 from ml.errors import ModelError
+from ml.ngrams import Ngrams
 
 Array = npt.NDArray[Any]
 
@@ -96,7 +96,7 @@ class Network:
         )
         pooled = self._pooled(buffers.states, starts, weights)
         logits: Logits = pooled @ self._head[0] + self._head[1]
-        return logits if self._ngrams is None else logits + self._ngrams.logits(ids, whole)
+        return logits if self._ngrams is None else logits + ngram_logits(self._ngrams, ids, whole)
 
     def buffers(self) -> "Buffers":
         """Return memory to compute in."""
@@ -150,23 +150,21 @@ class Network:
     def _laid_out(self, dense: tuple[Array, Array]) -> list[int]:
         return [self._keep(as_tiles(dense[0])), self._keep(dense[1])]
 
-    def _linear_part(self, topics: int) -> "_LinearPart":
+    def _linear_part(self, topics: int) -> Ngrams:
         table = self._value("ngrams.table", -1, topics + 1).astype(np.float32)
         hashes = self._value("ngrams.hashes", -1, -1)
         if len(hashes) < self._vocabulary or not 0 <= hashes.min() <= hashes.max() < len(table):
             raise ModelError("The weights ngrams.hashes do not fit their table or the vocabulary: damaged model.")
-        return _LinearPart(
+        return Ngrams(
             np.ascontiguousarray(hashes, dtype=np.int32),
             np.ascontiguousarray(table),
             self._value("ngrams.bias", topics).astype(np.float32),
         )
 
     def _keep(self, values: Array) -> int:
-        """Copy to where a line of the cache begins, and return the address."""
-        kept = aligned(values.nbytes)
-        kept[:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
-        self._kept.append(kept)
-        return int(kept.ctypes.data)
+        """Copy, and return the address."""
+        self._kept.append(copied(values))
+        return int(self._kept[-1].ctypes.data)
 
     def _value(self, name: str, *shape: int) -> Array:
         try:
@@ -180,18 +178,11 @@ class Network:
         return value
 
 
-@dataclass(frozen=True)
-class _LinearPart:
-    """`ml.ngrams.Ngrams`, for packed texts."""
-
-    hashes: npt.NDArray[np.int32]
-    table: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
-
-    def logits(self, ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Logits:
-        sums = np.zeros((len(starts) - 1, self.table.shape[1]), dtype=np.float32)
-        kernels.ngrams(ids, starts, self.hashes, self.table, sums)
-        return np.asarray(self.bias + sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1)), dtype=np.float32)
+def ngram_logits(part: Ngrams, ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Logits:
+    """As `Ngrams.logits`, of packed texts."""
+    sums = np.zeros((len(starts) - 1, part.table.shape[1]), dtype=np.float32)
+    kernels.ngrams(ids, starts, part.hashes, part.table, sums)
+    return np.asarray(part.bias + sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1)), dtype=np.float32)
 
 
 class Buffers:
@@ -230,8 +221,7 @@ class Buffers:
             2 * kernels.BLOCK,
             room * self._width * 4,
             room * self._width * 2,
-            # What is read for the last text reaches over the end of the last head.
-            (3 * room * self._width + SLACK * self._size) * 2,
+            3 * room * self._width * 2,
             room * self._width * 2,
             self.block_rows * self._wide * 2,
         ]
@@ -257,6 +247,13 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     taken = np.zeros(size + 64, dtype=np.uint8)
     start = -taken.ctypes.data % 64
     return taken[start : start + size]
+
+
+def copied(values: Array) -> npt.NDArray[np.uint8]:
+    """Return the bytes of an array, from where a line of the cache begins."""
+    kept = aligned(values.nbytes)
+    kept[:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
+    return kept
 
 
 def bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:

@@ -38,7 +38,7 @@ def allowed() -> bool:
     return granted == 0
 
 
-_byte, _long = ir.IntType(8), ir.IntType(64)
+_byte = ir.IntType(8)
 _address = _byte.as_pointer()
 
 

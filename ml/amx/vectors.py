@@ -183,9 +183,9 @@ def store_brain(builder: Any, address: Any, values: Any) -> None:
         return
     # Without an instruction for it LLVM calls a function that Python's process does not have.
     bits = builder.bitcast(values, _whole)
-    odd = builder.and_(builder.lshr(bits, ir.Constant(_whole, [16] * LANES)), ir.Constant(_whole, [1] * LANES))
-    raised = builder.add(builder.add(bits, ir.Constant(_whole, [0x7FFF] * LANES)), odd)
-    upper = builder.trunc(builder.lshr(raised, ir.Constant(_whole, [16] * LANES)), _short_lanes)
+    odd = builder.and_(builder.lshr(bits, _all(16, _whole)), _all(1, _whole))
+    raised = builder.add(builder.add(bits, _all(0x7FFF, _whole)), odd)
+    upper = builder.trunc(builder.lshr(raised, _all(16, _whole)), _short_lanes)
     builder.store(upper, _at(builder, address, _short_lanes), align=2)
 
 
@@ -200,8 +200,8 @@ def brain(builder: Any, address: Any) -> Any:
 def load_every_second_brain(builder: Any, address: Any, odd: Any) -> Any:
     """Of 16 pairs of bfloat16 the first numbers, or the second where `odd` is 1."""
     bits = builder.load(_at(builder, address, _whole), align=2)
-    low = builder.shl(bits, _spread(builder, _i32(16), _whole))
-    high = builder.and_(bits, _spread(builder, _i32(0xFFFF0000), _whole))
+    low = builder.shl(bits, _all(16, _whole))
+    high = builder.and_(bits, _all(0xFFFF0000, _whole))
     return builder.bitcast(builder.select(builder.trunc(odd, ir.IntType(1)), high, low), _vector)
 
 
@@ -272,7 +272,12 @@ def fused(builder: Any, left: Any, right: Any, added: Any) -> Any:
 @operation(floats, floats, floats)
 def larger(builder: Any, left: Any, right: Any) -> Any:
     """Of each pair the larger number."""
-    return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+    return _chosen(builder, ">", left, right)
+
+
+def _chosen(builder: Any, comparison: str, left: Any, right: Any) -> Any:
+    """Of each pair the left number where the comparison holds; the right one where the left is none."""
+    return builder.select(builder.fcmp_ordered(comparison, left, right), left, right)
 
 
 @operation(types.float32, floats)
@@ -304,20 +309,19 @@ def first(builder: Any, values: Any, count: Any, other: Any) -> Any:
 @operation(floats, floats)
 def power_of_two(builder: Any, values: Any) -> Any:
     """`2 ** x` of numbers that are not above 0, to five digits; below -126 it is next to 0."""
-    values = builder.select(builder.fcmp_ordered(">", values, _all(-126.0)), values, _all(-126.0))
+    values = _chosen(builder, ">", values, _all(-126.0))
     whole = builder.fptosi(values, _whole)
     rest = builder.fsub(values, builder.sitofp(whole, _vector))
     found = _polynomial(builder, rest, EXP2)
-    shifted = builder.shl(whole, ir.Constant(_whole, [23] * LANES))
+    shifted = builder.shl(whole, _all(23, _whole))
     return builder.bitcast(builder.add(builder.bitcast(found, _whole), shifted), _vector)
 
 
 @operation(floats, floats)
 def gelu(builder: Any, values: Any) -> Any:
     """`x * Phi(x)`, Phi the distribution function of the normal distribution, to four digits."""
-    edge = NORMAL_EDGE
-    near = builder.select(builder.fcmp_ordered("<", values, _all(edge)), values, _all(edge))
-    near = builder.select(builder.fcmp_ordered(">", near, _all(-edge)), near, _all(-edge))
+    near = _chosen(builder, "<", values, _all(NORMAL_EDGE))
+    near = _chosen(builder, ">", near, _all(-NORMAL_EDGE))
     square = builder.fmul(near, near)
     above = builder.fmul(near, _polynomial(builder, square, NORMAL))
     return builder.fmul(values, builder.fadd(above, _all(0.5)))

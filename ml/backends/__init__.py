@@ -93,8 +93,8 @@ def fastest_arithmetic(flags: frozenset[str], ranges_agree: bool = False) -> Ari
         flags: as `processor_flags` returns them.
         ranges_agree: whether the model has fixed ranges and was found to agree with float32 within them.
 
-    VNNI multiplies four pairs of 8-bit numbers in the time of one pair of float32. With AMX OpenVINO is
-    as fast in bfloat16 as in 8 bits, and need not round to these.
+    VNNI multiplies four pairs of 8-bit numbers in the time of one pair of float32. With AMX OpenVINO
+    is as fast in bfloat16 as in 8 bits, and need not round to these.
     """
     if not flags & VNNI or "amx_bf16" in flags:
         return "float"

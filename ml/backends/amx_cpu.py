@@ -30,7 +30,6 @@ TOKENS = 1536
 NUMBERS = 1024 * 768
 """Of the states of a batch: more of them would wait in the third cache."""
 
-
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +43,7 @@ class AmxBackend:
         emulated: compute without AMX, slowly, where there is none.
 
     Raises:
-        BackendError: there is no AMX or no Numba, or the kernels do not know such a network (`amx.network.why_not`).
+        BackendError: there is no AMX or no Numba, or the kernels do not know such a network (`why_not`).
         ModelError: weights are missing or of another shape than the configuration says.
     """
 

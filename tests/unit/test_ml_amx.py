@@ -35,6 +35,9 @@ from tests.tiny_model import POSITIONS, make_tiny_model
 SIZES = (64, 2, 96)
 LENGTHS = (33, 1, 2, 15, 16, 17, 31, 32, 47, 48, 63, 64, 5)
 Floats = npt.NDArray[np.float32]
+NATIVE_ALONE = pytest.mark.skipif(
+    not tiles.NATIVE, reason="this processor has no AMX, or the system does not let us use it"
+)
 
 
 def model(folder: Path, **changes: Any) -> ModelFolder:
@@ -246,7 +249,26 @@ def blocks(given: int, columns: int, steps: int, out: int, ours: int, theirs: in
     tiles.leave(theirs)
 
 
-@pytest.mark.skipif(not tiles.NATIVE, reason="this processor has no AMX, or the system does not let us use it")
+@vectors.compiled
+def between(theirs: int, ours: int, seen: int, spare: int) -> None:
+    tiles.enter(theirs, spare)
+    tiles.enter(ours, seen)
+    tiles.leave(seen)
+    tiles.enter(ours, seen)
+    tiles.leave(spare)
+
+
+@NATIVE_ALONE
+def test_tiles_that_others_have_configured_are_as_before() -> None:
+    """Two of 8 rows of 32 bytes, as nobody here has them."""
+    theirs = np.zeros(tiles.CONFIGURATION, dtype=np.uint8)
+    theirs[0], theirs[16:20:2], theirs[48:50] = 1, 32, 8
+    ours, seen, spare = tiles.configuration(), np.zeros_like(theirs), np.zeros_like(theirs)
+    between(*(one.ctypes.data for one in (theirs, ours, seen, spare)))
+    assert np.array_equal(seen, theirs)
+
+
+@NATIVE_ALONE
 def test_tiles_multiply_as_numpy_does() -> None:
     rng = np.random.default_rng(0)
     steps = 3
