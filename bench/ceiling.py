@@ -16,8 +16,8 @@ import numpy as np
 
 from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
-from ml.backends import BFLOAT16, VNNI, processor_flags, suits_own_kernels
-from ml.backends.amx_cpu import MULTIPLE
+from ml.backends import BFLOAT16, VNNI, processor_flags, suits_amx, suits_vnni
+from ml.backends.own_cpu import MULTIPLE
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
@@ -87,9 +87,11 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
         if device == "cuda" or not NEEDED[name] or NEEDED[name] & processor_flags()
     }
     whole = all(size % MULTIPLE == 0 for product in shape.products for size in product)
-    if device == "cpu" and whole and suits_own_kernels(processor_flags()):
+    if device == "cpu" and whole:
         # Apart from that of the library, by which machines can be compared.
-        rates["bfloat16, own kernel"] = by_tiles(shape.products, threads, tokens)
+        for kind, suits in (("bfloat16", suits_amx), ("int8", suits_vnni)):
+            if suits(processor_flags()):
+                rates[f"{kind}, own kernel"] = by_own_kernel(kind, shape.products, threads, tokens)
     if device == "cpu":
         # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.
         rates["float32"] = max(rates["float32"], by_numpy(shape.products, threads, tokens))
@@ -104,12 +106,13 @@ def by_numpy(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> 
     return float(subprocess.run(command, cwd=PROJECT_ROOT, env=env, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def by_tiles(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> float:
-    """Operations a second of these products in bfloat16 by our own kernel for AMX, in each thread by itself; nothing is
-    done with what comes out."""
-    from bench.tiles import Product
+def by_own_kernel(kind: str, products: Sequence[tuple[int, int]], threads: int, tokens: int) -> float:
+    """Operations a second of these products by our own kernel, `bfloat16` by AMX or `int8` by VNNI, in each thread by
+    itself; nothing is done with what comes out."""
+    from bench.products import AmxProduct, VnniProduct
 
-    made = [[Product(tokens, inputs, outputs) for inputs, outputs in products] for _ in range(threads)]
+    product = AmxProduct if kind == "bfloat16" else VnniProduct
+    made = [[product(tokens, inputs, outputs) for inputs, outputs in products] for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
 
         def together(number: int) -> Callable[[], object]:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.posts import different, stream_posts
 from jobs.settings import SHIPPED_MODEL
-from ml import artifact, weights
+from ml import artifact, ranging, weights
 from ml.encoding import TextEncoder
 from ml.posts import Post
 
@@ -143,3 +145,7 @@ def _enlarge(folder: Path, topics: int) -> None:
     torch.manual_seed(0)
     net = networks.from_config(folder, "mean", topics)
     weights.write(folder / artifact.WEIGHTS, {name: one.detach().numpy() for name, one in net.state_dict().items()})
+    artifact.write_manifest(folder)
+    # As the training of such a network would measure them.
+    texts = [np.random.default_rng(seed).integers(5, config["vocab_size"], 64).astype(np.int32) for seed in range(8)]
+    artifact.put(folder, artifact.RANGES, ranging.over(artifact.read(folder), texts).content())

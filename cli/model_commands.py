@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
+BACKENDS = ("auto", "amx", "vnni", "openvino", "onnxruntime", "torch")
 ARITHMETICS = ("auto", "float", "float32", "bfloat16", "int8", "int8-static")
 
 TRAINING_PACKAGES = ("torch", "transformers", "sklearn")
@@ -67,7 +68,7 @@ _measuring_options = (
         show_default=True,
         help="auto: the posts that training held back, where the data is the same as then; else all.",
     ),
-    click.option("--backend", type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]), default="auto"),
+    click.option("--backend", type=click.Choice(BACKENDS), default="auto"),
     click.option("--arithmetic", type=click.Choice(ARITHMETICS), default="auto", show_default=True),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: all."),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.settings import PROJECT_ROOT
-from ml.backends import BFLOAT16, suits_own_kernels
+from ml.backends import BFLOAT16, suits_amx, suits_vnni
 
-MODULES = {"amx": "numba", "openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
+MODULES = {"amx": "numba", "vnni": "numba", "openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
 """Backends, and the modules that they need."""
 
 PROBE = (sys.executable, "-m", "ml.probe")
@@ -57,8 +57,8 @@ def engines(flags: frozenset[str], cores: int) -> list[Arrangement]:
     choices = [("openvino", "float32"), ("openvino", "int8"), ("openvino", "int8-static")]
     choices += [("onnxruntime", "float32"), ("onnxruntime", "int8-static")]
     choices += [("openvino", "bfloat16"), ("torch", "bfloat16")] if halves else [("torch", "float32")]
-    if suits_own_kernels(flags):
-        choices.append(("amx", "bfloat16"))
+    choices += [("amx", "bfloat16")] if suits_amx(flags) else []
+    choices += [("vnni", "int8-static")] if suits_vnni(flags) else []
     return [
         Arrangement(backend, arithmetic, 1, cores)
         for backend, arithmetic in choices

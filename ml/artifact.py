@@ -107,6 +107,19 @@ class ModelFolder:
         """Return the content of `tokenizer.json`."""
         return (self.path / TOKENIZER).read_text(encoding="utf-8")
 
+    def fixed_ranges(self) -> Ranges:
+        """Return the ranges, for an arithmetic that needs them.
+
+        Raises:
+            ModelError: there are none.
+        """
+        if self.ranges is None:
+            raise ModelError(
+                f"{self.path} has no ranges that this version of Rubrika knows: `rubrika ranges {self.path} POSTS` "
+                "measures them, or choose another arithmetic (RUBRIKA_ARITHMETIC=auto)."
+            )
+        return self.ranges
+
 
 def read(path: Path) -> ModelFolder:
     """Read a model folder and check every file against the manifest.

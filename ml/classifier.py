@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,9 @@ from ml.backends import (
     Backend,
     fastest_arithmetic,
     processor_flags,
+    suits_amx,
     suits_onnxruntime,
-    suits_own_kernels,
+    suits_vnni,
     usable_cores,
 )
 from ml.encoding import TextEncoder
@@ -33,14 +34,19 @@ from ml.errors import BackendError
 from ml.posts import Post
 from ml.running import NO_EFFORT, Effort, Runner, reason
 
+if TYPE_CHECKING:
+    from ml.backends.own_cpu import OwnBackend
+
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("auto", "amx", "openvino", "onnxruntime", "torch")
+BACKENDS = ("auto", "amx", "vnni", "openvino", "onnxruntime", "torch")
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 ARITHMETICS: Sequence[Arithmetic] = get_args(Arithmetic)
 IN_BFLOAT16: Sequence[Arithmetic] = ("auto", "float", "bfloat16")
 """Of these, what may be computed in bfloat16."""
+OWN: Mapping[str, Sequence[Arithmetic]] = {"amx": IN_BFLOAT16, "vnni": ("auto", "int8-static")}
+"""Backends of our own kernels, and what each may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +130,10 @@ class Classifier:
         Args:
             folder: the model folder.
             device: `auto`, `cpu` or `cuda`.
-            backend: `auto`, `amx`, `openvino`, `onnxruntime` or `torch`.
-            arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static` (OpenVINO and ONNX Runtime, for
-                folders with ranges), `float` (the backend's choice of the first two), or `auto`: 8 bits where the
-                processor gains by it, in fixed ranges where the folder says that they agree with float32.
+            backend: `auto`, `amx`, `vnni`, `openvino`, `onnxruntime` or `torch`.
+            arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static` (on a CPU, not torch; for folders
+                with ranges), `float` (the backend's choice of the first two), or `auto`: 8 bits where the processor
+                gains by it, in fixed ranges where the folder says that they agree with float32.
             threads: cores to use on a CPU; 0: all that the process may use.
             cache_dir: where graphs are kept between starts; None: `rubrika` in the user's cache folder.
 
@@ -235,15 +241,12 @@ def load_backend(
     if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
         backend = "torch"
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
-    if backend == "amx" and chosen not in IN_BFLOAT16:
-        raise BackendError(f"Our own kernels for AMX compute in bfloat16, not in {chosen}.")
-    if backend == "amx" or (backend == "auto" and chosen in IN_BFLOAT16 and suits_own_kernels(flags)):
-        from ml.backends.amx_cpu import AmxBackend
-
+    own = _own_kernels(backend, chosen, agree)
+    if own is not None:
         try:
-            return AmxBackend(model, threads, cache_dir)
+            return own(model, threads, cache_dir)
         except BackendError as error:
-            if backend == "amx":
+            if backend != "auto":
                 raise
             log.info("the network runs elsewhere: %s", error)
     if backend == "auto":
@@ -269,16 +272,34 @@ def load_backend(
         streams = _streams(chosen, threads) if chosen == "int8-static" else 1
         return OnnxRuntimeBackend(model, cache_dir, threads, chosen, streams)
     if chosen == "int8-static":
-        raise BackendError("Fixed ranges run on OpenVINO and ONNX Runtime, and the backend is torch.")
+        raise BackendError("Fixed ranges run on our own kernels, OpenVINO and ONNX Runtime, and the backend is torch.")
     from ml.backends.torch_any import TorchBackend
 
     return TorchBackend(model, device, threads, chosen)
 
 
+def _own_kernels(backend: str, arithmetic: Arithmetic, agree: bool) -> "type[OwnBackend] | None":
+    """Return what of our own is to compute, named or fastest; None: nothing."""
+    flags = processor_flags()
+    if backend == "auto":
+        if arithmetic in IN_BFLOAT16 and suits_amx(flags):
+            backend = "amx"
+        elif suits_vnni(flags) and (arithmetic == "int8-static" or (arithmetic == "auto" and agree)):
+            backend = "vnni"
+    if backend not in OWN:
+        return None
+    known = OWN[backend]
+    if arithmetic not in known:
+        raise BackendError(f"Our own kernels by {backend.upper()} compute in {known[-1]}, not in {arithmetic}.")
+    from ml.backends import own_cpu
+
+    return own_cpu.AmxBackend if backend == "amx" else own_cpu.VnniBackend
+
+
 def _streams(arithmetic: Arithmetic, threads: int) -> int:
     # Where products are fast, two cores wait for each other at each: a batch for each of them is a tenth faster.
     fast = arithmetic in ("int8", "int8-static")
-    fast = fast or (arithmetic in IN_BFLOAT16 and suits_own_kernels(processor_flags()))
+    fast = fast or (arithmetic in IN_BFLOAT16 and suits_amx(processor_flags()))
     return (threads or usable_cores()) if fast else 1
 
 

@@ -25,7 +25,7 @@ from ml import weights as weights_file
 from ml.artifact import ModelFolder
 from ml.backends import Arithmetic, adds_in_pairs, processor_flags
 from ml.errors import ModelError
-from ml.ranges import Range, Ranges
+from ml.ranges import Ranges
 
 OPSET = 17
 IR_VERSION = 9
@@ -86,12 +86,7 @@ def _bert(folder: ModelFolder, weights: Weights, watched: bool = False) -> "_Ber
             f"{folder.path} holds an encoder of type {config.get('model_type')!r}; only `bert` runs on ONNX Runtime "
             "and OpenVINO. Use the torch backend for it (RUBRIKA_BACKEND=torch)."
         )
-    fixed = folder.ranges if weights in FIXED else None
-    if weights in FIXED and fixed is None:
-        raise ModelError(
-            f"{folder.path} has no ranges that this version of Rubrika knows: `rubrika ranges {folder.path} POSTS` "
-            "measures them, or choose another arithmetic (RUBRIKA_ARITHMETIC=auto)."
-        )
+    fixed = folder.fixed_ranges() if weights in FIXED else None
     values = weights_file.read(folder.weights)
     return _Bert(config, values, len(folder.info.topics), folder.pooling, folder.merge_after, weights, fixed, watched)
 
@@ -303,18 +298,12 @@ class _Bert:
                 self._watched.append(self._node(kind, states, output=name, axes=[0, 1], keepdims=0))
         if self._fixed is None:
             return states
-        fixed = self._range(place, channels)
+        fixed = self._fixed.of(place, channels)
         if fixed.divided:
             states = self._node("Mul", states, self._constant(f"{place}.divisors", 1 / fixed.divisors(channels)))
         step = self._float(f"{place}.step", fixed.step)
         zero = self._constant(f"{place}.zero", np.array(fixed.zero, dtype=np.uint8))
         return self._node("DequantizeLinear", self._node("QuantizeLinear", states, step, zero), step, zero)
-
-    def _range(self, place: str, channels: int) -> Range:
-        fixed = self._fixed.inputs.get(place) if self._fixed is not None else None
-        if fixed is None or not all(0 <= channel < channels for channel in fixed.divided):
-            raise ModelError(f"The ranges do not fit the network: they say nothing of {place}, or of other channels.")
-        return fixed
 
     def _linear(
         self,
@@ -330,7 +319,7 @@ class _Bert:
         if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
             raise ModelError(f"The weights {name} have shape {weight.shape}, not {(outputs, inputs)}: damaged model.")
         if place and self._fixed is not None:
-            matrix = self._whole_matrix(f"{name}.weight", weight * self._range(place, inputs).divisors(inputs))
+            matrix = self._whole_matrix(f"{name}.weight", weight * self._fixed.of(place, inputs).divisors(inputs))
         else:
             matrix = self._matrix(f"{name}.weight", weight, weights or self._weights)
         product = self._node("MatMul", states, matrix)

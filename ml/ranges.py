@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ml.errors import ModelError
+
 Floats = npt.NDArray[np.float32]
 
 FORMAT = 1
@@ -95,6 +97,17 @@ class Ranges:
     def agree(self) -> bool:
         """Whether the network was measured with them and is good enough to be taken unasked."""
         return self.agreement is not None and self.agreement.suffices
+
+    def of(self, place: str, channels: int) -> Range:
+        """Return the range of the input of a product that has so many channels.
+
+        Raises:
+            ModelError: there is none, or one for an input of another size.
+        """
+        found = self.inputs.get(place)
+        if found is None or not all(0 <= channel < channels for channel in found.divided):
+            raise ModelError(f"The ranges do not fit the network: they say nothing of {place}, or of other channels.")
+        return found
 
     def content(self) -> dict[str, Any]:
         """Return what `ranges.json` says."""

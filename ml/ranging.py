@@ -16,6 +16,7 @@ from ml import artifact, evaluate, graph, metrics, ranges
 from ml.artifact import ModelFolder
 from ml.backends import Arithmetic, usable_cores
 from ml.backends.openvino_cpu import core_of_openvino
+from ml.batches import Ids
 from ml.classifier import Classifier, load_backend
 from ml.crops import crop
 from ml.data import Dataset
@@ -93,15 +94,19 @@ def measured(folder: ModelFolder, posts: Sequence[Post], threads: int = 0) -> ra
     Raises:
         ModelError, BackendError: as `add`.
     """
+    encoder = encoder_of(folder)
+    # One text at a time: padding would be seen as well, and nobody reads what it computes.
+    return over(folder, encoder.encode([encoder.compose(post) for post in posts]).ids, threads)
+
+
+def over(folder: ModelFolder, texts: Sequence[Ids], threads: int = 0) -> ranges.Ranges:
+    """As `measured`, of token ids."""
     core = core_of_openvino()
     model = core.read_model(graph.watching(folder).SerializeToString())
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads or usable_cores()}
     request = core.compile_model(model, "CPU", options).create_infer_request()
     names = [output.get_any_name() for output in model.outputs]
     lowest: dict[str, npt.NDArray[np.float32]] = {}
-    # One text at a time: padding would be seen as well, and nobody reads what it computes.
-    encoder = encoder_of(folder)
-    texts = encoder.encode([encoder.compose(post) for post in posts]).ids
     for ids in texts:
         request.infer({"input_ids": ids[None].astype(np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)})
         for index, name in enumerate(names):

@@ -101,9 +101,14 @@ def fastest_arithmetic(flags: frozenset[str], ranges_agree: bool = False) -> Ari
     return "int8-static" if ranges_agree else "int8"
 
 
-def suits_own_kernels(flags: frozenset[str]) -> bool:
-    """Say whether our own kernels are fastest on a processor with these instructions."""
+def suits_amx(flags: frozenset[str]) -> bool:
+    """Say whether our own kernels in bfloat16 are fastest on a processor with these instructions."""
     return {"amx_tile", "amx_bf16"} <= flags
+
+
+def suits_vnni(flags: frozenset[str]) -> bool:
+    """Say whether our own kernels in 8 bits are fastest, where fixed ranges are exact enough."""
+    return "avx512_vnni" in flags and "amx_bf16" not in flags
 
 
 def adds_in_pairs(flags: frozenset[str]) -> bool:

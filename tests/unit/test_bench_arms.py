@@ -96,27 +96,30 @@ def test_the_ceiling_of_numpy_has_as_many_threads_as_the_engines(monkeypatch: py
     assert os.environ.get("OPENBLAS_NUM_THREADS") != "1"
 
 
-def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
-    from ml.amx.vectors import features
+    from ml.x86.emit import features
 
     if not {"fma", "f16c"} <= features():
         pytest.skip("this processor lacks instructions that LLVM would call functions for")
-    from bench.tiles import Product
+    from bench.products import AmxProduct, VnniProduct
+
+    product = AmxProduct if kind == "bfloat16" else VnniProduct
 
     threads: set[int] = set()
-    run = Product.__call__
+    run = product.__call__
 
-    def noted(product: Product) -> None:
+    def noted(one: AmxProduct | VnniProduct) -> None:
         threads.add(threading.get_ident())
-        run(product)
+        run(one)
         # Both are at it before either goes on.
         meeting.wait(10)
 
     meeting = threading.Barrier(2)
     monkeypatch.setattr(ceiling, "SECONDS", 0.01)
-    monkeypatch.setattr(Product, "__call__", noted)
-    assert ceiling.by_tiles([(64, 96), (32, 64)], 2, 64) > 0
+    monkeypatch.setattr(product, "__call__", noted)
+    assert ceiling.by_own_kernel(kind, [(64, 96), (32, 64)], 2, 64) > 0
     assert len(threads) == 2
 
 
@@ -124,6 +127,7 @@ def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.Mo
     ("flags", "device", "expected"),
     [
         ({"avx2"}, "cpu", {"float32"}),
+        ({"avx2", "avx_vnni"}, "cpu", {"float32", "int8"}),
         ({"avx2", "avx512_vnni"}, "cpu", {"float32", "int8"}),
         ({"amx_bf16", "amx_int8"}, "cpu", {"float32", "bfloat16", "int8"}),
         ({"avx2"}, "cuda", {"float32", "bfloat16", "int8"}),

@@ -1,36 +1,33 @@
-"""The weights of a model folder as the kernels want them, and the memory that they work in."""
+"""A network that our own kernels compute: what is the same whatever multiplies, and the memory that they work in."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ml import weights as weights_file
-from ml.amx import kernels
-from ml.amx.tiles import CONFIGURATION, DEPTH, ROWS, configuration
 from ml.artifact import ModelFolder
 from ml.backends import Logits
 from ml.batches import Ids
 from ml.errors import ModelError
 from ml.ngrams import Ngrams
+from ml.x86 import steps
 
 Array = npt.NDArray[Any]
 
 POOLINGS = ("mean", "cls", "pooler")
 
 INNER_BYTES = 9 << 17
-"""Of the wide states that are kept at a time, 384 tokens of 1,536 numbers: half of the second cache."""
-
-SLACK = 2 * ROWS
-"""Tokens behind the last one that blocks reach into."""
+"""Of the wide states that are kept at a time: half of the second cache."""
 
 
-class Network:
+class Network(ABC):
     """A BERT classifier of which batches can be computed, by several threads at once.
 
     Args:
-        folder: the model, of a kind that `ml.backends.amx_cpu.why_not` has nothing against.
+        folder: the model, of a kind that `ml.backends.own_cpu.why_not` has nothing against.
 
     Raises:
         ModelError: weights are missing or of another shape than the configuration says.
@@ -79,33 +76,33 @@ class Network:
         np.cumsum(lengths, out=starts[1:])
         whole, weights = starts.copy(), np.ones(len(ids), dtype=np.float32)
         buffers.make_room(len(ids), longest)
-        kernels.encode(
-            ids,
-            starts,
-            weights,
-            self._merged,
-            self._embedding,
-            self._layers,
-            buffers.addresses,
-            buffers.room + SLACK,
-            buffers.block_rows,
-            self._width,
-            self._heads,
-            self._wide,
-            self._epsilon,
-        )
+        self._encode(ids, starts, weights, buffers)
         pooled = self._pooled(buffers.states, starts, weights)
         logits: Logits = pooled @ self._head[0] + self._head[1]
         return logits if self._ngrams is None else logits + ngram_logits(self._ngrams, ids, whole)
 
+    @abstractmethod
     def buffers(self) -> "Buffers":
         """Return memory to compute in."""
-        return Buffers(self._width, self._wide, self._width // self._heads)
+
+    @abstractmethod
+    def _encode(
+        self,
+        ids: npt.NDArray[np.int32],
+        starts: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32],
+        buffers: "Buffers",
+    ) -> None:
+        """Compute the states of all tokens; `starts` and `weights` become those of the tokens that are left."""
+
+    @abstractmethod
+    def _layer(self, name: str) -> list[int]:
+        """Lay out the weights of a layer and return their addresses."""
 
     def _pooled(self, states: Array, starts: npt.NDArray[np.int64], weights: npt.NDArray[np.float32]) -> Array:
         if self._pooling == "mean":
             pooled = np.empty((len(starts) - 1, self._width), dtype=np.float32)
-            kernels.mean(states.ctypes.data, weights, starts, self._width, pooled.ctypes.data)
+            steps.mean(states.ctypes.data, weights, starts, self._width, pooled.ctypes.data)
             return pooled
         first: Array = states.reshape(-1, self._width)[starts[:-1]]
         return first if self._pooler is None else np.tanh(first @ self._pooler[0] + self._pooler[1])
@@ -121,21 +118,14 @@ class Network:
         positions = positions + self._value(f"{prefix}.token_type_embeddings.weight", -1, self._width)[0]
         return [self._keep(words), self._keep(positions.astype(np.float32)), *self._norm(f"{prefix}.LayerNorm")]
 
-    def _layer(self, name: str) -> list[int]:
-        width, wide, attention = self._width, self._wide, f"{name}.attention"
-        parts = [self._dense(f"{attention}.self.{part}", width) for part in ("query", "key", "value")]
+    def _together(self, name: str) -> tuple[Array, Array]:
+        """Query, key and value in one, such that `2 ** score` is the share of a key but for what all have in common."""
+        parts = [self._dense(f"{name}.{part}", self._width) for part in ("query", "key", "value")]
         # Scores are divided by the root of the size of a head, and `2 ** (x / log(2))` is `exp(x)`.
-        share = np.float32((width // self._heads) ** -0.5 / np.log(2))
+        share = np.float32((self._width // self._heads) ** -0.5 / np.log(2))
         parts[0] = (parts[0][0] * share, parts[0][1] * share)
-        together = np.concatenate([matrix for matrix, _ in parts], axis=1), np.concatenate([bias for _, bias in parts])
-        return [
-            *self._laid_out(together),
-            *self._laid_out(self._dense(f"{attention}.output.dense", width, width)),
-            *self._norm(f"{attention}.output.LayerNorm"),
-            *self._laid_out(self._dense(f"{name}.intermediate.dense", wide, width)),
-            *self._laid_out(self._dense(f"{name}.output.dense", width, wide)),
-            *self._norm(f"{name}.output.LayerNorm"),
-        ]
+        matrices, biases = zip(*parts, strict=True)
+        return np.concatenate(matrices, axis=1), np.concatenate(biases)
 
     def _norm(self, name: str) -> list[int]:
         return [
@@ -146,9 +136,6 @@ class Network:
         """A matrix (inputs, outputs) and a bias, in float32."""
         matrix = self._value(f"{name}.weight", outputs, inputs or self._width).astype(np.float32)
         return matrix.T, self._value(f"{name}.bias", len(matrix)).astype(np.float32)
-
-    def _laid_out(self, dense: tuple[Array, Array]) -> list[int]:
-        return [self._keep(as_tiles(dense[0])), self._keep(dense[1])]
 
     def _linear_part(self, topics: int) -> Ngrams:
         table = self._value("ngrams.table", -1, topics + 1).astype(np.float32)
@@ -181,65 +168,56 @@ class Network:
 def ngram_logits(part: Ngrams, ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Logits:
     """As `Ngrams.logits`, of packed texts."""
     sums = np.zeros((len(starts) - 1, part.table.shape[1]), dtype=np.float32)
-    kernels.ngrams(ids, starts, part.hashes, part.table, sums)
+    steps.ngrams(ids, starts, part.hashes, part.table, sums)
     return np.asarray(part.bias + sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1)), dtype=np.float32)
 
 
 class Buffers:
     """Memory for one batch at a time.
 
+    Args:
+        sizes: returns of each part how many bytes it has, for so many tokens, `slack` included, the longest text of so
+            many. Parts 0 to 5 are for one head of one text: keys, values, scores, shares, one over their sums and a
+            block of products; the others for all tokens: states in float32, the same as products want them, queries,
+            keys and values, contexts, the wide states of `block_rows` tokens, and whatever else there is.
+        rows: tokens that are computed together.
+        block_rows: tokens that go through the second half of a layer together.
+
     Attributes:
-        addresses: int64 (13,): keys, values, scores, shares, one over their sums and a block of products, for one head
-            of one text; states, the same as tiles, queries, keys and values, contexts, the wide states of `block_rows`
-            tokens, and the configuration of the tiles, ours and that of others.
-        block_rows: tokens that go through the second half of a layer together; see `kernels.encode`.
-        room: tokens that there is room for.
-        states: float32, at `addresses[6]`.
+        addresses: of the parts, int64.
+        block_rows: as given.
+        room: tokens that there is room for, slack included.
     """
 
-    def __init__(self, width: int, wide: int, size: int) -> None:
-        self._width, self._wide, self._size = width, wide, size
-        self.block_rows = max(1, INNER_BYTES // (2 * wide * SLACK)) * SLACK
-        self._longest = self.room = 0
+    def __init__(self, sizes: Callable[[int, int], list[int]], rows: int, block_rows: int) -> None:
+        self._sizes, self._rows, self.block_rows = sizes, rows, block_rows
+        self._tokens = self._longest = self.room = 0
         self._kept: list[Array] = []
-        self.addresses = np.zeros(13, dtype=np.int64)
+        self.addresses = np.zeros(len(sizes(0, 0)), dtype=np.int64)
 
     def make_room(self, tokens: int, longest: int) -> None:
         """Take more memory if a batch of so many tokens, the longest text of so many, needs it."""
-        if tokens <= self.room and longest <= self._longest:
+        if tokens <= self._tokens and longest <= self._longest:
             return
-        tokens, line = max(self.room, whole_blocks(tokens)), max(self._longest, whole_blocks(longest))
+        tokens, line = max(self._tokens, tokens), max(self._longest, longest)
         # What there was is given back before more is taken, and is gone if that fails.
-        self.room, self._longest, self._kept = 0, 0, []
-        room = tokens + SLACK
-        sizes = [
-            line * self._size * 2,
-            line * self._size * 2,
-            2 * ROWS * line * 4,
-            2 * ROWS * line * 2,
-            2 * ROWS * 64,
-            2 * kernels.BLOCK,
-            room * self._width * 4,
-            room * self._width * 2,
-            3 * room * self._width * 2,
-            room * self._width * 2,
-            self.block_rows * self._wide * 2,
-        ]
-        self._kept = [aligned(size) for size in [*sizes, CONFIGURATION, CONFIGURATION]]
-        self._kept[-2][:] = configuration()
-        self.room, self._longest = tokens, line
+        self._tokens, self._longest, self._kept = 0, 0, []
+        # Blocks reach behind the last token, of all texts and of one.
+        room = rounded_up(tokens, self._rows) + rounded_up(steps.BLOCK, self._rows)
+        self._kept = [aligned(size) for size in self._sizes(room, rounded_up(line, steps.BLOCK))]
+        self._tokens, self._longest, self.room = tokens, line, room
         self.addresses[:] = [kept.ctypes.data for kept in self._kept]
 
     @property
     def states(self) -> npt.NDArray[np.float32]:
-        """(tokens * width,)."""
+        """(room * width,)."""
         states: npt.NDArray[np.float32] = self._kept[6].view(np.float32)
         return states
 
 
-def whole_blocks(tokens: int) -> int:
-    """Round up to what a block has."""
-    return -(-tokens // (2 * ROWS)) * 2 * ROWS
+def rounded_up(number: int, multiple: int) -> int:
+    """Return the next multiple that is not below a number."""
+    return -(-number // multiple) * multiple
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
@@ -254,17 +232,3 @@ def copied(values: Array) -> npt.NDArray[np.uint8]:
     kept = aligned(values.nbytes)
     kept[:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1)
     return kept
-
-
-def bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Return the upper halves of numbers, rounded to the nearest, to the even of two that are as near."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def as_tiles(matrix: Array) -> npt.NDArray[np.uint16]:
-    """Return weights (inputs, outputs) as tiles: (outputs / 16, inputs / 32, 16, 16, 2), the last axis with two
-    neighbouring inputs."""
-    inputs, outputs = matrix.shape
-    split = bfloat16(matrix.astype(np.float32)).reshape(inputs // DEPTH, ROWS, 2, outputs // ROWS, ROWS)
-    return np.ascontiguousarray(split.transpose(3, 0, 1, 4, 2))

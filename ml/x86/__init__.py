@@ -1,7 +1,7 @@
 """BERT on a CPU with AMX, in bfloat16: our own kernels, compiled on the machine that they run on.
 
 `vectors` and `tiles` give Numba the processor's vectors and tiles; `kernels` are the steps of the network over packed
-texts, without padding; `network` lays the weights out for them. `ml.backends.amx_cpu` makes a backend of it.
+texts, without padding; `network` lays the weights out for them. `ml.backends.own_cpu` makes a backend of it.
 """
 
 import hashlib

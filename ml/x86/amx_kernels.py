@@ -1,43 +1,28 @@
-"""The steps of BERT over texts that lie packed, one behind the other.
+"""BERT over packed texts by AMX, in bfloat16.
 
-All numbers lie at addresses, which `Network` and `Buffers` of `ml.amx.network` give out. States are float32 (tokens,
-hidden), and once more in bfloat16 as tiles: 16 tokens x 32 numbers each, all of the first 16 tokens, then those of the
-next. What a product is given is in bfloat16, sums and everything between them in float32. One thread computes one
-batch.
+All numbers lie at addresses, which `ml.x86.amx_network` gives out. States are float32 (tokens, width), and once more in
+bfloat16 as tiles: 16 tokens x 32 numbers each, all of the first 16 tokens, then those of the next. What a product is
+given is in bfloat16, sums and everything between them in float32. One thread computes one batch.
 """
-
-import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ml.amx.tiles import DEPTH, ROWS, TILE, begin_block, end_block, enter, leave, step_block
-from ml.amx.vectors import (
-    LANES,
-    compiled,
-    entrance,
-    first,
+from ml.x86.emit import LANES, compiled, entrance
+from ml.x86.steps import PARTS, STATES, WIDE, embed, merge, moments, softmax
+from ml.x86.tiles import DEPTH, ROWS, TILE, begin_block, end_block, enter, leave, step_block
+from ml.x86.vectors import (
     fused,
     gelu,
-    larger,
-    largest,
     load,
-    load_half,
     pair_up,
-    power_of_two,
     spread,
     store,
     store_brain,
-    total,
     transpose,
 )
 
-LOWEST = np.float32(-3e38)
-ZERO = np.float32(0)
-PARTS, WIDE, STATES, NOWHERE = range(4)
-"""Where products go."""
-BLOCK = 4 * ROWS * ROWS * 4
+SUMS = 4 * ROWS * ROWS * 4
 """Bytes of a block of sums."""
 
 
@@ -51,20 +36,11 @@ def tile_row(tiles: int, token: int, width: int) -> int:
 def normalise(
     states: int, tiles: int, scale: int, shift: int, begin: int, end: int, width: int, epsilon: float
 ) -> None:
-    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450) of the states of tokens, in place and into tiles."""
-    share = np.float32(1) / np.float32(width)
+    """Layer normalisation of the states of tokens, in place and into tiles."""
     for token in range(begin, end):
         row = states + token * width * 4
-        # Four sums at a time: each waits for its own last addition alone.
-        left, right, left_squares, right_squares = spread(ZERO), spread(ZERO), spread(ZERO), spread(ZERO)
-        for place in range(0, width * 4, 128):
-            one, other = load(row + place), load(row + place + 64)
-            left, right = left + one, right + other
-            left_squares, right_squares = fused(one, one, left_squares), fused(other, other, right_squares)
-        mean = total(left + right) * share
-        variance = max(total(left_squares + right_squares) * share - mean * mean, ZERO)
-        steep = np.float32(1) / np.float32(math.sqrt(variance + np.float32(epsilon)))
-        steepness, off = spread(steep), spread(-mean * steep)
+        steep, level = moments(row, width, epsilon)
+        steepness, off = spread(steep), spread(level)
         target = tile_row(tiles, token, width)
         for place in range(0, width * 4, 128):
             for half in range(0, 128, 64):
@@ -73,26 +49,6 @@ def normalise(
                 store(row + here, one)
                 store_brain(target + half // 2, one)
             target += TILE
-
-
-@compiled
-def embed(
-    ids: npt.NDArray[np.int32],
-    starts: npt.NDArray[np.int64],
-    words: int,
-    positions: int,
-    states: int,
-    width: int,
-) -> None:
-    """Add for each token its row of `words`, float16, and that of its place in its text, float32."""
-    for text in range(len(starts) - 1):
-        place = positions
-        for token in range(starts[text], starts[text + 1]):
-            word = words + ids[token] * width * 2
-            row = states + token * width * 4
-            for column in range(0, width, LANES):
-                store(row + column * 4, load_half(word + column * 2) + load(place + column * 4))
-            place += width * 4
 
 
 @compiled
@@ -121,7 +77,7 @@ def multiply(
 
     A block of 32 x 32 is written while the next is multiplied, for which other parts of the processor are there.
     """
-    steps, spare = inputs // DEPTH, scratch + BLOCK
+    steps, spare = inputs // DEPTH, scratch + SUMS
     share = (2 * ROWS + steps - 1) // steps
     last_bias, last_target, last_token = 0, 0, -1
     for column in range(0, outputs, 2 * ROWS):
@@ -181,27 +137,6 @@ def block(
 
 
 @compiled
-def softmax(scores: int, count: int, shares: int, blocks: int) -> Any:
-    """Write `2 ** (score - highest)` of a row of scores as a row of `blocks` tiles; return one over their sum."""
-    whole = count // LANES * LANES
-    highest = spread(LOWEST)
-    for column in range(0, whole, LANES):
-        highest = larger(highest, load(scores + column * 4))
-    if whole < count:
-        highest = larger(highest, first(load(scores + whole * 4), count - whole, LOWEST))
-    top, sums = spread(largest(highest)), spread(ZERO)
-    for column in range(0, whole, LANES):
-        share = power_of_two(load(scores + column * 4) - top)
-        sums = sums + share
-        store_brain(shares + column // DEPTH * TILE + column % DEPTH * 2, share)
-    for column in range(whole, blocks * DEPTH, LANES):
-        share = first(power_of_two(load(scores + column * 4) - top), count - column, ZERO)
-        sums = sums + share
-        store_brain(shares + column // DEPTH * TILE + column % DEPTH * 2, share)
-    return np.float32(1) / total(sums)
-
-
-@compiled
 def attend(
     parts: int, room: int, heads: int, size: int, begin: int, count: int, context: int, work: npt.NDArray[np.int64]
 ) -> None:
@@ -246,7 +181,7 @@ def attend(
             rows = min(2 * ROWS, count - token)
             for place in range(rows):
                 target = shares + place // ROWS * blocks * TILE + place % ROWS * 64
-                store(over + place * 64, spread(softmax(scores + place * line, count, target, blocks)))
+                store(over + place * 64, spread(softmax(scores + place * line, count, target, blocks, TILE)))
             for chunk in range(chunks):
                 left = values + 2 * chunk * blocks * TILE
                 block(shares, shares + blocks * TILE, 64, TILE, left, left + blocks * TILE, TILE, blocks, scratch, 128)
@@ -255,33 +190,6 @@ def attend(
                     share = load(over + place * 64)
                     store_brain(here, load(scratch + place * 128) * share)
                     store_brain(here + 32, load(scratch + place * 128 + 64) * share)
-
-
-@compiled
-def merge(states: int, weights: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], width: int) -> None:
-    """Make of each two neighbours of a text their mean, weighted by how many tokens each stands for, and of a last one
-    without a neighbour itself; `weights` and `starts` (texts + 1,) become those of what is left. In place: as
-    `ml.network.merge_pairs` does it."""
-    done, begin = 0, starts[0]
-    for text in range(len(starts) - 1):
-        end = starts[text + 1]
-        for token in range(begin, end, 2):
-            left = states + token * width * 4
-            target = states + done * width * 4
-            if token + 1 < end:
-                sums = weights[token] + weights[token + 1]
-                share, other = spread(weights[token] / sums), spread(weights[token + 1] / sums)
-                for column in range(0, width * 4, 64):
-                    right = load(left + width * 4 + column)
-                    store(target + column, fused(load(left + column), share, right * other))
-                weights[done] = sums
-            else:
-                for column in range(0, width * 4, 64):
-                    store(target + column, load(left + column))
-                weights[done] = weights[token]
-            done += 1
-        begin = end
-        starts[text + 1] = done
 
 
 @compiled
@@ -296,20 +204,6 @@ def as_tiles(states: int, tiles: int, begin: int, end: int, width: int) -> None:
 
 
 @entrance
-def mean(states: int, weights: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], width: int, pooled: int) -> None:
-    """The mean of each text over its tokens, weighted: float32 (texts, width)."""
-    for text in range(len(starts) - 1):
-        sums = ZERO
-        for token in range(starts[text], starts[text + 1]):
-            sums += weights[token]
-        for column in range(0, width * 4, 64):
-            found = spread(ZERO)
-            for token in range(starts[text], starts[text + 1]):
-                found = fused(load(states + token * width * 4 + column), spread(weights[token]), found)
-            store(pooled + text * width * 4 + column, found * spread(np.float32(1) / sums))
-
-
-@entrance
 def encode(
     ids: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],
@@ -318,6 +212,7 @@ def encode(
     embedding: npt.NDArray[np.int64],
     layers: npt.NDArray[np.int64],
     work: npt.NDArray[np.int64],
+    configuration: int,
     room: int,
     block_rows: int,
     width: int,
@@ -336,12 +231,13 @@ def encode(
         layers: addresses (layers, 12): weights and bias of query, key and value in one and of the output of attention,
             scale and shift of its normalisation, weights and bias of both halves of the feed-forward part, scale and
             shift of its normalisation.
-        work: addresses of what is made between, as `Buffers` has them.
+        work: addresses of what is made between, as `Buffers` has them, and where the tiles of others are remembered.
+        configuration: where that of our tiles lies.
         room: tokens that there is room for, a multiple of 32.
         block_rows: tokens that go through the second half of a layer together, so that they stay in the cache.
     """
     states, tiles, parts, context, inner, scratch = work[6], work[7], work[8], work[9], work[10], work[5]
-    enter(work[11], work[12])
+    enter(configuration, work[11])
     tokens = starts[-1]
     embed(ids, starts, embedding[0], embedding[1], states, width)
     normalise(states, tiles, embedding[2], embedding[3], 0, tokens, width, epsilon)
@@ -366,25 +262,4 @@ def encode(
             multiply(given, width, layer[6], layer[7], wide, begin, stop, scratch, WIDE, inner, size, room)
             multiply(inner, wide, layer[8], layer[9], width, begin, stop, scratch, STATES, states, size, room)
             normalise(states, tiles, layer[10], layer[11], begin, seen, width, epsilon)
-    leave(work[12])
-
-
-@entrance
-def ngrams(
-    ids: npt.NDArray[np.int32],
-    starts: npt.NDArray[np.int64],
-    hashes: npt.NDArray[np.int32],
-    table: npt.NDArray[np.float32],
-    sums: npt.NDArray[np.float32],
-) -> None:
-    """Add up for each text the rows of its n-grams, as `ml.ngrams` finds them: float32 (texts, columns)."""
-    rows, longest = len(table), hashes.shape[1]
-    for text in range(len(starts) - 1):
-        for token in range(starts[text], starts[text + 1]):
-            row = 0
-            for place in range(min(longest, starts[text + 1] - token)):
-                row += hashes[ids[token + place], place]
-                if row >= rows:
-                    row -= rows
-                for column in range(table.shape[1]):
-                    sums[text, column] += table[row, column]
+    leave(work[11])

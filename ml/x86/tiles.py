@@ -16,7 +16,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ml.amx.vectors import brain, compiled, features, fused, load, load_every_second_brain, operation, spread, store
+from ml.x86.emit import BYTE, compiled, features, operation
+from ml.x86.vectors import brain, fused, load, load_every_second_brain, spread, store
 
 TILE = 1024
 """Bytes of a tile."""
@@ -38,8 +39,7 @@ def allowed() -> bool:
     return granted == 0
 
 
-_byte = ir.IntType(8)
-_address = _byte.as_pointer()
+_address = BYTE.as_pointer()
 
 
 def _tile_operation(name: str, registers: tuple[int, ...], taken: tuple[Any, ...] = ()) -> Any:
@@ -47,7 +47,7 @@ def _tile_operation(name: str, registers: tuple[int, ...], taken: tuple[Any, ...
     and on an address and a stride where it has them."""
 
     def emit(builder: Any, *values: Any) -> None:
-        operands = [ir.Constant(_byte, register) for register in registers]
+        operands = [ir.Constant(BYTE, register) for register in registers]
         operands += [builder.inttoptr(value, _address) if place == 0 else value for place, value in enumerate(values)]
         kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
         builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), operands)

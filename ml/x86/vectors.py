@@ -4,30 +4,30 @@ Only LLVM's general operations are used, so that the same code runs on any proce
 one register. Addresses are int64.
 """
 
-import logging
 import operator
-from collections.abc import Callable
-from inspect import Parameter, Signature
-from typing import Any, TypeVar
+from typing import Any
 
 from llvmlite import ir
-from numba import config, njit, types
+from numba import types
 from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import models, overload, register_model
 
-from ml import amx
-
-log = logging.getLogger(__name__)
-
-LANES = 16
-
-
-def features() -> frozenset[str]:
-    """Return the instructions that Numba compiles for, as LLVM spells them."""
-    told = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return frozenset(one[1:] for one in told.split(",") if one.startswith("+"))
-
+from ml.x86.emit import (
+    BYTE,
+    F32,
+    FLOATS,
+    I32,
+    I64,
+    LANES,
+    SHORT,
+    WHOLE,
+    BFloat,
+    at,
+    broadcast,
+    called,
+    features,
+    operation,
+)
 
 ROUNDS = "avx512bf16" in features()
 """Whether the processor rounds to bfloat16 by itself."""
@@ -50,40 +50,9 @@ NORMAL = [
 
 NORMAL_EDGE = 4.0
 
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """Return a function that Numba compiles when it is first called, and that lets other threads run meanwhile."""
-    made: F = njit(nogil=True)(function)
-    return made
-
-
-def entrance(function: F) -> F:
-    """As `compiled`, for what is called from Python: with all that it calls it is kept between starts, where
-    `ml.amx.keep_in` was told a folder that can be written to."""
-    if amx.kept is not None:
-        try:
-            made: F = njit(nogil=True, cache=True)(function)
-        except RuntimeError:
-            log.warning("what is compiled cannot be kept in %s, and is compiled anew at each start", amx.kept)
-        else:
-            return made
-    return compiled(function)
-
-
-class _BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's type of this name, which llvmlite lacks."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
+TO_BYTES = float(2**23)
+"""What `store_bytes` wants numbers to be raised by."""
+_TO_BYTES_BITS = 0x4B000000
 
 
 class Floats(types.Type):  # type: ignore[misc]
@@ -94,128 +63,100 @@ class Floats(types.Type):  # type: ignore[misc]
 
 
 floats = Floats()
-_f32 = ir.FloatType()
-_i32 = ir.IntType(32)
-_short = ir.IntType(16)
-_i64 = ir.IntType(64)
-_short_lanes = ir.VectorType(_short, LANES)
-_shorts = ir.VectorType(_short, 2 * LANES)
-_vector = ir.VectorType(_f32, LANES)
-_whole = ir.VectorType(_i32, LANES)
+_short_lanes = ir.VectorType(SHORT, LANES)
+_shorts = ir.VectorType(SHORT, 2 * LANES)
 _halves = ir.VectorType(ir.HalfType(), LANES)
-_brains = ir.VectorType(_BFloat(), LANES)
+_brains = ir.VectorType(BFloat(), LANES)
 
 
 @register_model(Floats)
 class _FloatsModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _vector)
+        super().__init__(manager, kind, FLOATS)
 
 
-Emit = Callable[..., Any]
-
-
-def operation(returned: Any, *taken: Any) -> Callable[[Emit], Any]:
-    """Make of `emit(builder, *values)`, which writes instructions of LLVM, a function for Numba's code.
-
-    `returned` and `taken` are types of Numba.
-    """
-
-    def made(emit: Emit) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            found = emit(builder, *values)
-            return context.get_dummy_value() if returned is types.void else found
-
-        def typed(*_arguments: Any) -> Any:
-            return returned(*taken), generate
-
-        typed.__name__, typed.__doc__ = emit.__name__, emit.__doc__
-        # Numba asks for a name for each argument.
-        names = ["context", *(f"value_{place}" for place in range(len(taken)))]
-        signature = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
-        typed.__signature__ = signature  # type: ignore[attr-defined]
-        return intrinsic(typed)
-
-    return made
-
-
-def _at(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.inttoptr(address, kind.as_pointer())
-
-
-def _called(builder: Any, name: str, *values: Any) -> Any:
-    kind = ir.FunctionType(values[0].type, [value.type for value in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-
-
-def _all(value: float, kind: Any = _vector) -> Any:
+def _all(value: float, kind: Any = FLOATS) -> Any:
     return ir.Constant(kind, [value] * LANES)
-
-
-def _spread(builder: Any, number: Any, kind: Any) -> Any:
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _i32(0))
-    return builder.shuffle_vector(first, first, ir.Constant(_whole, [0] * LANES))
 
 
 @operation(floats, types.int64)
 def load(builder: Any, address: Any) -> Any:
     """16 numbers of float32."""
-    return builder.load(_at(builder, address, _vector), align=4)
+    return builder.load(at(builder, address, FLOATS), align=4)
 
 
 @operation(types.void, types.int64, floats)
 def store(builder: Any, address: Any, values: Any) -> None:
     """16 numbers of float32."""
-    builder.store(values, _at(builder, address, _vector), align=4)
+    builder.store(values, at(builder, address, FLOATS), align=4)
 
 
 @operation(floats, types.int64)
 def load_half(builder: Any, address: Any) -> Any:
     """16 numbers of float16."""
-    return builder.fpext(builder.load(_at(builder, address, _halves), align=2), _vector)
+    return builder.fpext(builder.load(at(builder, address, _halves), align=2), FLOATS)
 
 
 @operation(types.void, types.int64, floats)
 def store_brain(builder: Any, address: Any, values: Any) -> None:
     """16 numbers, rounded to bfloat16: to the nearest, to the even of two that are as near."""
     if ROUNDS:
-        builder.store(builder.fptrunc(values, _brains), _at(builder, address, _brains), align=2)
+        builder.store(builder.fptrunc(values, _brains), at(builder, address, _brains), align=2)
         return
     # Without an instruction for it LLVM calls a function that Python's process does not have.
-    bits = builder.bitcast(values, _whole)
-    odd = builder.and_(builder.lshr(bits, _all(16, _whole)), _all(1, _whole))
-    raised = builder.add(builder.add(bits, _all(0x7FFF, _whole)), odd)
-    upper = builder.trunc(builder.lshr(raised, _all(16, _whole)), _short_lanes)
-    builder.store(upper, _at(builder, address, _short_lanes), align=2)
+    bits = builder.bitcast(values, WHOLE)
+    odd = builder.and_(builder.lshr(bits, _all(16, WHOLE)), _all(1, WHOLE))
+    raised = builder.add(builder.add(bits, _all(0x7FFF, WHOLE)), odd)
+    upper = builder.trunc(builder.lshr(raised, _all(16, WHOLE)), _short_lanes)
+    builder.store(upper, at(builder, address, _short_lanes), align=2)
+
+
+@operation(floats, types.int64)
+def load_whole(builder: Any, address: Any) -> Any:
+    """16 whole numbers of 32 bits, as float32."""
+    return builder.sitofp(builder.load(at(builder, address, WHOLE), align=4), FLOATS)
+
+
+@operation(types.void, types.int64, floats)
+def store_bytes(builder: Any, address: Any, values: Any) -> None:
+    """16 numbers `TO_BYTES + x` as bytes: `x` to the nearest whole number, what is below 0 or above 255 as these."""
+    # From 2**23 on the lowest bit of a float32 is worth 1, so that adding has rounded; as whole numbers their bits are
+    # in the same order.
+    bits = builder.bitcast(values, WHOLE)
+    low, high = _all(_TO_BYTES_BITS, WHOLE), _all(_TO_BYTES_BITS + 255, WHOLE)
+    bits = builder.select(builder.icmp_signed(">", bits, low), bits, low)
+    bits = builder.select(builder.icmp_signed("<", bits, high), bits, high)
+    kind = ir.VectorType(BYTE, LANES)
+    builder.store(builder.trunc(bits, kind), at(builder, address, kind), align=1)
 
 
 @operation(types.float32, types.int64)
 def brain(builder: Any, address: Any) -> Any:
     """One number of bfloat16."""
-    bits = builder.zext(builder.load(_at(builder, address, _short), align=2), _i32)
-    return builder.bitcast(builder.shl(bits, _i32(16)), _f32)
+    bits = builder.zext(builder.load(at(builder, address, SHORT), align=2), I32)
+    return builder.bitcast(builder.shl(bits, I32(16)), F32)
 
 
 @operation(floats, types.int64, types.int64)
 def load_every_second_brain(builder: Any, address: Any, odd: Any) -> Any:
     """Of 16 pairs of bfloat16 the first numbers, or the second where `odd` is 1."""
-    bits = builder.load(_at(builder, address, _whole), align=2)
-    low = builder.shl(bits, _all(16, _whole))
-    high = builder.and_(bits, _all(0xFFFF0000, _whole))
-    return builder.bitcast(builder.select(builder.trunc(odd, ir.IntType(1)), high, low), _vector)
+    bits = builder.load(at(builder, address, WHOLE), align=2)
+    low = builder.shl(bits, _all(16, WHOLE))
+    high = builder.and_(bits, _all(0xFFFF0000, WHOLE))
+    return builder.bitcast(builder.select(builder.trunc(odd, ir.IntType(1)), high, low), FLOATS)
 
 
 @operation(floats, types.float32)
 def spread(builder: Any, number: Any) -> Any:
     """16 times the same number."""
-    return _spread(builder, number, _vector)
+    return broadcast(builder, number, FLOATS)
 
 
 @operation(types.void, types.int64, types.int64, types.int64)
 def transpose(builder: Any, source: Any, row: Any, target: Any) -> None:
     """Write a square of 16 x 16 words of 32 bits, `row` bytes from one row to the next, transposed into a tile."""
     rows = [
-        builder.load(_at(builder, builder.add(source, builder.mul(row, _i64(place))), _whole), align=2)
+        builder.load(at(builder, builder.add(source, builder.mul(row, I64(place))), WHOLE), align=2)
         for place in range(LANES)
     ]
     # In each round two rows change the halves, quarters, ... that are not on the diagonal (Eklundh 1972).
@@ -225,11 +166,11 @@ def transpose(builder: Any, source: Any, row: Any, target: Any) -> None:
         swap = [lane + width if not lane & width else LANES + lane for lane in range(LANES)]
         for place in taken:
             upper, lower = rows[place], rows[place + width]
-            rows[place] = builder.shuffle_vector(upper, lower, ir.Constant(_whole, stay))
-            rows[place + width] = builder.shuffle_vector(upper, lower, ir.Constant(_whole, swap))
+            rows[place] = builder.shuffle_vector(upper, lower, ir.Constant(WHOLE, stay))
+            rows[place + width] = builder.shuffle_vector(upper, lower, ir.Constant(WHOLE, swap))
     for place, values in enumerate(rows):
-        address = builder.add(target, _i64(place * 4 * LANES))
-        builder.store(values, _at(builder, address, _whole), align=4)
+        address = builder.add(target, I64(place * 4 * LANES))
+        builder.store(values, at(builder, address, WHOLE), align=4)
 
 
 @operation(types.void, types.int64, types.int64, types.int64, types.int64, types.int64)
@@ -238,14 +179,14 @@ def pair_up(builder: Any, source: Any, row: Any, left: Any, right: Any, count: A
     `right`; rows from `count` on, 1 or 0, count as zeros."""
     rows = []
     for place in range(2):
-        address = builder.add(source, builder.mul(row, _i64(place)))
-        values = builder.load(_at(builder, address, _shorts), align=2)
-        there = builder.icmp_signed("<", _i64(place), count)
+        address = builder.add(source, builder.mul(row, I64(place)))
+        values = builder.load(at(builder, address, _shorts), align=2)
+        there = builder.icmp_signed("<", I64(place), count)
         rows.append(builder.select(there, values, ir.Constant(_shorts, [0] * (2 * LANES))))
     for half, target in ((0, left), (LANES, right)):
         order = [half + lane // 2 + (2 * LANES if lane % 2 else 0) for lane in range(2 * LANES)]
-        mask = ir.Constant(ir.VectorType(_i32, 2 * LANES), order)
-        builder.store(builder.shuffle_vector(rows[0], rows[1], mask), _at(builder, target, _shorts), align=4)
+        mask = ir.Constant(ir.VectorType(I32, 2 * LANES), order)
+        builder.store(builder.shuffle_vector(rows[0], rows[1], mask), at(builder, target, _shorts), align=4)
 
 
 @operation(floats, floats, floats)
@@ -266,7 +207,7 @@ def _times(builder: Any, left: Any, right: Any) -> Any:
 @operation(floats, floats, floats, floats)
 def fused(builder: Any, left: Any, right: Any, added: Any) -> Any:
     """`left * right + added`, rounded once."""
-    return _called(builder, "llvm.fma.v16f32", left, right, added)
+    return called(builder, "llvm.fma.v16f32", left, right, added)
 
 
 @operation(floats, floats, floats)
@@ -289,11 +230,11 @@ def largest(builder: Any, values: Any) -> Any:
 @operation(types.float32, floats)
 def total(builder: Any, values: Any) -> Any:
     """The sum of 16 numbers, in whichever order is quickest."""
-    return _reduced(builder, "llvm.vector.reduce.fadd.v16f32", [_f32(-0.0), values])
+    return _reduced(builder, "llvm.vector.reduce.fadd.v16f32", [F32(-0.0), values])
 
 
 def _reduced(builder: Any, name: str, values: list[Any]) -> Any:
-    kind = ir.FunctionType(_f32, [value.type for value in values])
+    kind = ir.FunctionType(F32, [value.type for value in values])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, values, fastmath=["reassoc", "nnan"])
 
@@ -301,20 +242,20 @@ def _reduced(builder: Any, name: str, values: list[Any]) -> Any:
 @operation(floats, floats, types.int64, types.float32)
 def first(builder: Any, values: Any, count: Any, other: Any) -> Any:
     """The first `count` numbers, and `other` in the place of those after them."""
-    places = ir.Constant(_whole, list(range(LANES)))
-    counts = _spread(builder, builder.trunc(count, _i32), _whole)
-    return builder.select(builder.icmp_signed("<", places, counts), values, _spread(builder, other, _vector))
+    places = ir.Constant(WHOLE, list(range(LANES)))
+    counts = broadcast(builder, builder.trunc(count, I32), WHOLE)
+    return builder.select(builder.icmp_signed("<", places, counts), values, broadcast(builder, other, FLOATS))
 
 
 @operation(floats, floats)
 def power_of_two(builder: Any, values: Any) -> Any:
     """`2 ** x` of numbers that are not above 0, to five digits; below -126 it is next to 0."""
     values = _chosen(builder, ">", values, _all(-126.0))
-    whole = builder.fptosi(values, _whole)
-    rest = builder.fsub(values, builder.sitofp(whole, _vector))
+    whole = builder.fptosi(values, WHOLE)
+    rest = builder.fsub(values, builder.sitofp(whole, FLOATS))
     found = _polynomial(builder, rest, EXP2)
-    shifted = builder.shl(whole, _all(23, _whole))
-    return builder.bitcast(builder.add(builder.bitcast(found, _whole), shifted), _vector)
+    shifted = builder.shl(whole, _all(23, WHOLE))
+    return builder.bitcast(builder.add(builder.bitcast(found, WHOLE), shifted), FLOATS)
 
 
 @operation(floats, floats)
@@ -331,7 +272,7 @@ def _polynomial(builder: Any, values: Any, coefficients: list[float]) -> Any:
     """Horner's scheme; the coefficient of the lowest power first."""
     found = _all(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        found = _called(builder, "llvm.fma.v16f32", found, values, _all(coefficient))
+        found = called(builder, "llvm.fma.v16f32", found, values, _all(coefficient))
     return found
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,29 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
 
-from ml.amx.vectors import features
+from ml.x86.emit import compiled, features
 
 if not {"fma", "f16c"} <= features():
     pytest.skip("this processor lacks instructions that LLVM would call functions for", allow_module_level=True)
 
 from jobs.settings import PROJECT_ROOT
-from ml import artifact
-from ml.amx import kernels, tiles, vectors
-from ml.amx.network import aligned, as_tiles, bfloat16
+from ml import artifact, ranging
 from ml.artifact import ModelFolder
-from ml.backends.amx_cpu import AmxBackend, why_not
 from ml.backends.openvino_cpu import OpenVinoBackend
+from ml.backends.own_cpu import AmxBackend, OwnBackend, VnniBackend, why_not
 from ml.batches import Ids
 from ml.classifier import load_backend
 from ml.errors import BackendError, DeviceLostError, ModelError
+from ml.ranges import Agreement
 from ml.running import Runner
+from ml.x86 import amx_kernels, dots, network, tiles, vectors
+from ml.x86.amx_network import AmxNetwork, as_tiles, bfloat16
+from ml.x86.vnni_network import VnniNetwork, as_columns
 from tests.tiny_model import POSITIONS, make_tiny_model
 
 SIZES = (64, 2, 96)
 LENGTHS = (33, 1, 2, 15, 16, 17, 31, 32, 47, 48, 63, 64, 5)
+KINDS: dict[str, type[OwnBackend]] = {"amx": AmxBackend, "vnni": VnniBackend}
 Floats = npt.NDArray[np.float32]
 NATIVE_ALONE = pytest.mark.skipif(
     not tiles.NATIVE, reason="this processor has no AMX, or the system does not let us use it"
@@ -41,8 +45,12 @@ NATIVE_ALONE = pytest.mark.skipif(
 
 
 def model(folder: Path, **changes: Any) -> ModelFolder:
+    """A network with ranges that hold for `texts_of`."""
     shape: dict[str, Any] = {"sizes": SIZES, "layers": 3, "ngrams": True, "max_tokens": POSITIONS} | changes
-    return artifact.read(make_tiny_model(folder, **shape))
+    made = artifact.read(make_tiny_model(folder, **shape))
+    found = replace(ranging.over(made, texts_of(LENGTHS, made), 1), agreement=Agreement(100, 1.0, 0.0))
+    artifact.put(folder, artifact.RANGES, found.content())
+    return artifact.read(folder)
 
 
 def texts_of(lengths: Sequence[int], folder: ModelFolder, seed: int = 0) -> list[Ids]:
@@ -50,14 +58,23 @@ def texts_of(lengths: Sequence[int], folder: ModelFolder, seed: int = 0) -> list
     return [rng.integers(5, folder.config["vocab_size"], length).astype(np.int32) for length in lengths]
 
 
+def network_of(folder: ModelFolder, kind: str) -> network.Network:
+    return AmxNetwork(folder) if kind == "amx" else VnniNetwork(folder, folder.fixed_ranges())
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return model(tmp_path_factory.mktemp("amx") / "model", merge_after=(1, 2))
+    return model(tmp_path_factory.mktemp("x86") / "model", merge_after=(1, 2))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def backend(folder: ModelFolder) -> AmxBackend:
-    return AmxBackend(folder, 2, emulated=True)
+def backend(folder: ModelFolder, kind: str) -> OwnBackend:
+    return KINDS[kind](folder, 2, emulated=True)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +90,22 @@ def backend(folder: ModelFolder) -> AmxBackend:
     ],
     ids=str,
 )
-def test_the_kernels_say_what_the_reference_says(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_kernels_say_what_the_reference_says(tmp_path: Path, changes: dict[str, Any], kind: str) -> None:
     folder = model(tmp_path / "model", **changes)
     texts = texts_of(LENGTHS, folder)
-    ours = AmxBackend(folder, 1, emulated=True).start(texts)()
+    ours = KINDS[kind](folder, 1, emulated=True).start(texts)()
     reference = OpenVinoBackend(folder, tmp_path, 1, "float32")
     exact = np.concatenate([reference.start([text])() for text in texts])
     assert ours.dtype == np.float32
-    # bfloat16 has three digits; texts differ by far more.
+    # bfloat16 has three digits, and a byte a few less; texts differ by far more.
     spread = exact.std(axis=0)
-    assert (np.abs(ours - exact) / spread).max() < 0.1
+    most, mean = (0.1, 0.03) if kind == "amx" else (0.3, 0.06)
+    assert (np.abs(ours - exact) / spread).max() < most
+    assert (np.abs(ours - exact) / spread).mean() < mean
     assert (np.abs(ours - np.roll(exact, 1, axis=0)) / spread).max() > 1
 
 
-def test_a_text_gets_the_same_whatever_stands_beside_it(backend: AmxBackend, folder: ModelFolder) -> None:
+def test_a_text_gets_the_same_whatever_stands_beside_it(backend: OwnBackend, folder: ModelFolder) -> None:
     texts = texts_of(LENGTHS, folder)
     together = backend.start(texts)()
     alone = np.concatenate([backend.start([text])() for text in texts])
@@ -97,19 +116,17 @@ def test_a_text_gets_the_same_whatever_stands_beside_it(backend: AmxBackend, fol
     assert np.allclose(together, again, rtol=0, atol=1e-5)
 
 
-def test_what_lies_behind_the_texts_does_not_matter(folder: ModelFolder) -> None:
-    from ml.amx.network import Network
-
-    network, texts = Network(folder), texts_of((7, 33), folder)
-    buffers = network.buffers()
-    expected = network.logits(texts, buffers)
+def test_what_lies_behind_the_texts_does_not_matter(folder: ModelFolder, kind: str) -> None:
+    net, texts = network_of(folder, kind), texts_of((7, 33), folder)
+    buffers = net.buffers()
+    expected = net.logits(texts, buffers)
     buffers.make_room(300, POSITIONS)
-    for kept in buffers._kept[:-2]:
+    for kept in buffers._kept:
         kept.view(np.uint8)[:] = 0xFF  # As float32 and as bfloat16, no number.
-    assert np.array_equal(network.logits(texts, buffers), expected)
+    assert np.array_equal(net.logits(texts, buffers), expected)
 
 
-def test_threads_do_not_meet(backend: AmxBackend, folder: ModelFolder) -> None:
+def test_threads_do_not_meet(backend: OwnBackend, folder: ModelFolder) -> None:
     batches = [texts_of(LENGTHS, folder, seed) for seed in range(6)]
     expected = [backend.start(batch)() for batch in batches]
     with ThreadPoolExecutor(4) as pool:
@@ -118,7 +135,7 @@ def test_threads_do_not_meet(backend: AmxBackend, folder: ModelFolder) -> None:
         assert np.array_equal(one, other)
 
 
-def test_a_text_that_the_network_cannot_know_fails_alone(backend: AmxBackend, folder: ModelFolder) -> None:
+def test_a_text_that_the_network_cannot_know_fails_alone(backend: OwnBackend, folder: ModelFolder) -> None:
     long = np.full(POSITIONS + 1, 5, dtype=np.int32)
     strange = np.array([5, folder.config["vocab_size"]], dtype=np.int32)
     good = texts_of((9,), folder)[0]
@@ -129,21 +146,21 @@ def test_a_text_that_the_network_cannot_know_fails_alone(backend: AmxBackend, fo
     assert np.allclose(logits[1], backend.start([good])()[0], rtol=0, atol=1e-5)
 
 
-def test_memory_that_runs_out_is_told_and_no_lasting_harm(folder: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ml.amx import network as module
-
-    network, texts = module.Network(folder), texts_of((20, 30), folder)
-    buffers = network.buffers()
-    expected = network.logits(texts[:1], buffers)
+def test_memory_that_runs_out_is_told_and_no_lasting_harm(
+    folder: ModelFolder, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, texts = network_of(folder, kind), texts_of((20, 30), folder)
+    buffers = net.buffers()
+    expected = net.logits(texts[:1], buffers)
 
     def short(size: int) -> npt.NDArray[np.uint8]:
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "aligned", short)
+        patched.setattr(network, "aligned", short)
         with pytest.raises(MemoryError):
-            network.logits(texts * 9, buffers)
-    assert np.array_equal(network.logits(texts[:1], buffers), expected)
+            net.logits(texts * 9, buffers)
+    assert np.array_equal(net.logits(texts[:1], buffers), expected)
 
 
 # --- what is chosen, and what is refused ----------------------------------------------------------------------------
@@ -174,6 +191,55 @@ def test_others_compute_where_the_kernel_of_the_system_gives_no_tiles(
         load_backend(folder, "cpu", "amx", 1, tmp_path, "int8")
 
 
+VNNI = frozenset({"avx512_vnni", "avx2"})
+
+
+@pytest.mark.parametrize("arithmetic", ["auto", "int8-static"])
+def test_they_are_chosen_where_there_is_vnni_and_ranges_agree(
+    folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arithmetic: str
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: VNNI)
+    monkeypatch.setattr(VnniBackend, "_native", lambda _: True)
+    assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, arithmetic), VnniBackend)
+    assert isinstance(load_backend(folder, "cpu", "vnni", 1, tmp_path, arithmetic), VnniBackend)
+    with_amx = VNNI | AMX
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: with_amx)
+    assert not isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, arithmetic), VnniBackend)
+
+
+def test_ranges_that_do_not_agree_are_for_those_who_ask(
+    folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: VNNI)
+    monkeypatch.setattr(VnniBackend, "_native", lambda _: True)
+    apart = replace(folder, ranges=replace(folder.fixed_ranges(), agreement=Agreement(100, 0.5, 0.0)))
+    assert isinstance(load_backend(apart, "cpu", "auto", 1, tmp_path), OpenVinoBackend)
+    assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, "int8"), OpenVinoBackend)
+    for arithmetic in ("auto", "int8-static"):
+        assert isinstance(load_backend(apart, "cpu", "vnni", 1, tmp_path, arithmetic), VnniBackend)
+    with pytest.raises(BackendError, match="VNNI compute in int8-static, not in float32"):
+        load_backend(folder, "cpu", "vnni", 1, tmp_path, "float32")
+    with pytest.raises(ModelError, match="`rubrika ranges"):
+        load_backend(replace(folder, ranges=None), "cpu", "vnni", 1, tmp_path)
+
+
+def test_without_vnni_others_compute(folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: VNNI)
+    monkeypatch.setattr(VnniBackend, "_native", lambda _: False)
+    assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path), OpenVinoBackend)
+    with pytest.raises(BackendError, match="no int8 in fixed ranges by VNNI"):
+        load_backend(folder, "cpu", "vnni", 1, tmp_path)
+
+
+def test_ranges_of_another_network_are_refused(folder: ModelFolder) -> None:
+    found = folder.fixed_ranges()
+    place = "encoder.encoder.layer.2.output.dense"
+    strange = replace(found.inputs[place], divided={SIZES[2]: 2.0})
+    for inputs in (dict(list(found.inputs.items())[:-1]), {**found.inputs, place: strange}):
+        with pytest.raises(ModelError, match="do not fit the network"):
+            VnniBackend(replace(folder, ranges=replace(found, inputs=inputs)), 1, emulated=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -188,7 +254,7 @@ def test_networks_that_they_do_not_know_are_left_to_others(
     folder: ModelFolder, changes: dict[str, Any], reason: str
 ) -> None:
     assert why_not(folder) == ""
-    folder = ModelFolder(**{**vars(folder), "config": {**folder.config, **changes}})
+    folder = replace(folder, config={**folder.config, **changes})
     assert reason in why_not(folder)
     with pytest.raises(BackendError, match="do not know the network"):
         AmxBackend(folder, 1, emulated=True)
@@ -197,27 +263,23 @@ def test_networks_that_they_do_not_know_are_left_to_others(
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     folder = model(tmp_path / "model")
     with pytest.raises(ModelError, match=r"encoder\.layer\.3"):
-        AmxBackend(
-            ModelFolder(**{**vars(folder), "config": {**folder.config, "num_hidden_layers": 4}}), 1, emulated=True
-        )
+        AmxBackend(replace(folder, config={**folder.config, "num_hidden_layers": 4}), 1, emulated=True)
     with pytest.raises(ModelError, match="pooling 'sum'"):
-        AmxBackend(ModelFolder(**{**vars(folder), "pooling": "sum"}), 1, emulated=True)
+        AmxBackend(replace(folder, pooling="sum"), 1, emulated=True)
     with pytest.raises(ModelError, match="shape"):
-        AmxBackend(
-            ModelFolder(**{**vars(folder), "config": {**folder.config, "intermediate_size": 64}}), 1, emulated=True
-        )
+        AmxBackend(replace(folder, config={**folder.config, "intermediate_size": 64}), 1, emulated=True)
 
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
 
 
-@vectors.compiled
+@compiled
 def apply_gelu(given: int, found: int, count: int) -> None:
     for place in range(0, count * 4, 64):
         vectors.store(found + place, vectors.gelu(vectors.load(given + place)))
 
 
-@vectors.compiled
+@compiled
 def apply_power(given: int, found: int, count: int) -> None:
     for place in range(0, count * 4, 64):
         vectors.store(found + place, vectors.power_of_two(vectors.load(given + place)))
@@ -242,14 +304,14 @@ def test_numbers_are_rounded_to_the_nearest_and_then_to_the_even() -> None:
     assert upper.tolist() == [1.0, 1.0, 1.015625, -1.0078125, 3.140625]
 
 
-@vectors.compiled
+@compiled
 def blocks(given: int, columns: int, steps: int, out: int, ours: int, theirs: int) -> None:
     tiles.enter(ours, theirs)
-    kernels.block(given, given + steps * 1024, 64, 1024, columns, columns + steps * 1024, 1024, steps, out, 128)
+    amx_kernels.block(given, given + steps * 1024, 64, 1024, columns, columns + steps * 1024, 1024, steps, out, 128)
     tiles.leave(theirs)
 
 
-@vectors.compiled
+@compiled
 def between(theirs: int, ours: int, seen: int, spare: int) -> None:
     tiles.enter(theirs, spare)
     tiles.enter(ours, seen)
@@ -268,21 +330,64 @@ def test_tiles_that_others_have_configured_are_as_before() -> None:
     assert np.array_equal(seen, theirs)
 
 
+def seen(values: Floats) -> Floats:
+    return (bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+
+
 @NATIVE_ALONE
 def test_tiles_multiply_as_numpy_does() -> None:
     rng = np.random.default_rng(0)
     steps = 3
     given = rng.standard_normal((32, 32 * steps), dtype=np.float32)
     matrix = rng.standard_normal((32 * steps, 32), dtype=np.float32)
-
-    def seen(values: Floats) -> Floats:
-        return (bfloat16(values).astype(np.uint32) << 16).view(np.float32)
-
-    rows = aligned(given.size * 2).view(np.uint16)
+    rows = network.aligned(given.size * 2).view(np.uint16)
     rows[:] = bfloat16(given).reshape(2, 16, steps, 32).transpose(0, 2, 1, 3).reshape(-1)
     columns, out = as_tiles(matrix), np.zeros((32, 32), dtype=np.float32)
     ours, theirs = tiles.configuration(), np.zeros(tiles.CONFIGURATION, dtype=np.uint8)
     blocks(*(one.ctypes.data for one in (rows, columns)), steps, *(one.ctypes.data for one in (out, ours, theirs)))
+    assert np.allclose(out, seen(given) @ seen(matrix), atol=1e-5)
+
+
+@compiled
+def apply_bytes(given: int, found: int, count: int) -> None:
+    raised = vectors.spread(np.float32(vectors.TO_BYTES))
+    for place in range(0, count, 16):
+        vectors.store_bytes(found + place, vectors.load(given + place * 4) + raised)
+
+
+def test_bytes_are_the_nearest_that_there_are() -> None:
+    given = np.array([-1e6, -0.6, -0.4, 0.4, 0.5, 0.6, 1.5, 2.5, 127.4, 254.6, 255.4, 256, 300, 1e6, 0, 3], np.float32)
+    found = np.zeros(16, dtype=np.uint8)
+    apply_bytes(given.ctypes.data, found.ctypes.data, 16)
+    assert np.array_equal(found, np.clip(np.rint(given), 0, 255))
+
+
+@compiled
+def bytes_and_brains(rows: int, columns: int, steps: int, out: int, brains: bool) -> None:
+    if brains:
+        dots.multiply_brains(rows, steps * 4, columns, columns + 64, 128, steps, out, 128)
+    else:
+        dots.multiply_bytes(rows, steps * 4, columns, columns + 64, 128, steps, out, 128)
+
+
+def test_bytes_multiply_as_numpy_does() -> None:
+    """The largest there are as well: other instructions cut off the sum of two of them."""
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 256, (dots.ROWS, 96)).astype(np.uint8)
+    matrix = rng.integers(-127, 128, (96, 32)).astype(np.int8)
+    given[0], matrix[:, :2] = 255, (127, -127)
+    columns, out = as_columns(matrix), np.zeros((dots.ROWS, 32), dtype=np.int32)
+    bytes_and_brains(given.ctypes.data, columns.ctypes.data, 24, out.ctypes.data, False)
+    assert np.array_equal(out, given.astype(np.int32) @ matrix.astype(np.int32))
+
+
+def test_brains_multiply_as_numpy_does() -> None:
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal((dots.ROWS, 48), dtype=np.float32)
+    matrix = rng.standard_normal((48, 32), dtype=np.float32)
+    rows, out = bfloat16(given), np.zeros((dots.ROWS, 32), dtype=np.float32)
+    columns = np.ascontiguousarray(bfloat16(matrix).reshape(24, 2, 32).transpose(0, 2, 1))
+    bytes_and_brains(rows.ctypes.data, columns.ctypes.data, 24, out.ctypes.data, True)
     assert np.allclose(out, seen(given) @ seen(matrix), atol=1e-5)
 
 
@@ -293,35 +398,36 @@ import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.WARNING)
 from ml import artifact
-from ml.backends.amx_cpu import AmxBackend
+from ml.backends.own_cpu import AmxBackend, VnniBackend
 import numpy as np
 folder = artifact.read(Path(sys.argv[1]))
-backend = AmxBackend(folder, 1, Path(sys.argv[2]), emulated=True)
+backend = (AmxBackend if sys.argv[3] == "amx" else VnniBackend)(folder, 1, Path(sys.argv[2]), emulated=True)
 print(backend.start([np.arange(5, 25, dtype=np.int32)])().tolist())
-from ml.amx import kernels
+from ml.x86 import amx_kernels, vnni_kernels
+kernels = amx_kernels if sys.argv[3] == "amx" else vnni_kernels
 print(sum(kernels.encode.stats.cache_hits.values()))
 """
 
 
-def load(model: Path, cache: Path) -> tuple[str, int, str]:
+def load(model: Path, cache: Path, kind: str) -> tuple[str, int, str]:
     """Logits, hits of the cache and the log of a process that loads the kernels."""
-    command = [sys.executable, "-c", LOADS, str(model), str(cache)]
+    command = [sys.executable, "-c", LOADS, str(model), str(cache), kind]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     logits, hits = done.stdout.splitlines()
     return logits, int(hits), done.stderr
 
 
-def test_what_is_compiled_is_kept_and_damage_is_no_hindrance(tmp_path: Path) -> None:
+def test_what_is_compiled_is_kept_and_damage_is_no_hindrance(tmp_path: Path, kind: str) -> None:
     folder = model(tmp_path / "model")
-    logits, hits, log = load(folder.path, tmp_path / "cache")
+    logits, hits, log = load(folder.path, tmp_path / "cache", kind)
     assert (hits, log) == (0, "")
-    assert load(folder.path, tmp_path / "cache") == (logits, 1, "")
+    assert load(folder.path, tmp_path / "cache", kind) == (logits, 1, "")
     kept = [*(tmp_path / "cache").rglob("*.nbi"), *(tmp_path / "cache").rglob("*.nbc")]
     assert kept
     for file in kept:
         file.write_bytes(b"")
-    again, _, log = load(folder.path, tmp_path / "cache")
+    again, _, log = load(folder.path, tmp_path / "cache", kind)
     assert again == logits
     assert "cannot be kept or read" in log
 
@@ -329,7 +435,7 @@ def test_what_is_compiled_is_kept_and_damage_is_no_hindrance(tmp_path: Path) -> 
 def test_where_nothing_can_be_kept_the_kernels_are_compiled_anew(tmp_path: Path) -> None:
     folder = model(tmp_path / "model")
     (tmp_path / "file").write_text("no folder")
-    _, hits, log = load(folder.path, tmp_path / "file")
+    _, hits, log = load(folder.path, tmp_path / "file", "vnni")
     assert hits == 0
     assert "compiled anew at each start" in log
 

@@ -1,22 +1,23 @@
-"""The network on a CPU with AMX by kernels of our own: bfloat16, texts without padding, a batch for each core."""
+"""The network on a CPU by kernels of our own: texts without padding, a batch for each core."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ml import amx
+from ml import x86
 from ml.artifact import ModelFolder
 from ml.backends import AHEAD, Logits, Pending, usable_cores
 from ml.batches import Batching, Ids
 from ml.errors import BackendError, DeviceLostError
 
 if TYPE_CHECKING:
-    from ml.amx.network import Buffers
+    from ml.x86.network import Buffers, Network
 
 MULTIPLE = 32
 """Of which the sizes of a network must be multiples."""
@@ -24,35 +25,38 @@ MULTIPLE = 32
 TRIALS = 4
 """One more than there are functions that are kept."""
 
-TOKENS = 1536
-"""Of a batch, at most: the weights are read once for all of them, and a single text waits until they are done."""
-
 NUMBERS = 1024 * 768
 """Of the states of a batch: more of them would wait in the third cache."""
 
 log = logging.getLogger(__name__)
 
 
-class AmxBackend:
+class OwnBackend(ABC):
     """Our own kernels, compiled when they are loaded.
 
     Args:
         folder: the model.
         threads: batches that are computed side by side, each by one core; 0: as many as the process may use.
         cache_dir: where what is compiled is kept between starts; None: nowhere. The first in a process counts.
-        emulated: compute without AMX, slowly, where there is none.
+        emulated: compute without the instructions, slowly, where there are none.
 
     Raises:
-        BackendError: there is no AMX or no Numba, or the kernels do not know such a network (`why_not`).
+        BackendError: the instructions or Numba are not there, or the kernels do not know such a network (`why_not`).
         ModelError: weights are missing or of another shape than the configuration says.
     """
+
+    instructions: ClassVar[str]
+    """What multiplies."""
+
+    tokens: ClassVar[int]
+    """Of a batch, at most: the weights are read once for all of them, and a single text waits until they are done."""
 
     def __init__(
         self, folder: ModelFolder, threads: int = 0, cache_dir: Path | None = None, emulated: bool = False
     ) -> None:
         if reason := why_not(folder):
             raise BackendError(
-                f"Our own kernels for AMX do not know the network of {folder.path}: {reason}. Choose another backend "
+                f"Our own kernels do not know the network of {folder.path}: {reason}. Choose another backend "
                 "(RUBRIKA_BACKEND=auto)."
             )
         # Numba tells what it does at the level DEBUG, in thousands of lines.
@@ -61,19 +65,18 @@ class AmxBackend:
             from numba.core.errors import NumbaError
 
             if cache_dir is not None:
-                amx.keep_in(cache_dir)
-            from ml.amx import tiles
-            from ml.amx.network import Network
+                x86.keep_in(cache_dir)
+            native = self._native()
         except ImportError as error:
             raise BackendError(
                 f"Numba is not there ({error}): `pip install numba`, or choose another backend."
             ) from error
-        if not tiles.NATIVE and not emulated:
+        if not native and not emulated:
             raise BackendError(
-                "There is no AMX with bfloat16, or this process may not use it. Choose another backend "
+                f"There is no {self.instructions}, or this process may not use it. Choose another backend "
                 "(RUBRIKA_BACKEND=auto)."
             )
-        self._network = Network(folder)
+        self._network = self._load(folder)
         for left in reversed(range(TRIALS)):
             try:
                 self._network.logits([np.zeros(1, dtype=np.int32)], self._network.buffers())
@@ -81,19 +84,27 @@ class AmxBackend:
             except Exception as error:
                 if isinstance(error, NumbaError) or not left:
                     raise BackendError(
-                        f"Our own kernels for AMX cannot be compiled: {error}. Choose another backend."
+                        f"Our own kernels cannot be compiled: {error}. Choose another backend."
                     ) from error
                 # What is kept may be damaged, or the disk full; what was compiled is there all the same.
                 log.warning("what was compiled cannot be kept or read: %s: %s", type(error).__name__, error)
-                amx.forget()
+                x86.forget()
         streams = threads or usable_cores()
         self._buffers: SimpleQueue[Buffers] = SimpleQueue()
         for _ in range(streams):
             self._buffers.put(self._network.buffers())
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="network")
-        tokens = min(TOKENS, NUMBERS // int(folder.config["hidden_size"]))
+        tokens = min(self.tokens, NUMBERS // int(folder.config["hidden_size"]))
         self.batching = Batching(tokens=tokens, in_flight=streams + AHEAD)
-        self.description = "own kernels on CPU, bf16 by AMX"
+        self.description = f"own kernels on CPU, {self.instructions}"
+
+    @abstractmethod
+    def _native(self) -> bool:
+        """Say whether the processor has the instructions and this process may use them."""
+
+    @abstractmethod
+    def _load(self, folder: ModelFolder) -> "Network":
+        """Lay out the weights."""
 
     def start(self, texts: Sequence[Ids]) -> Pending:
         """Begin to compute, as `Backend.start`; batches wait for one another where every core is busy."""
@@ -109,8 +120,46 @@ class AmxBackend:
         finally:
             self._buffers.put(buffers)
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> None:  # noqa: B027  (as nothing, in all)
         """Nothing is made on first use but more memory."""
+
+
+class AmxBackend(OwnBackend):
+    """In bfloat16, by AMX."""
+
+    instructions = "bf16 by AMX"
+    tokens = 1536
+
+    def _native(self) -> bool:
+        from ml.x86 import tiles
+
+        return tiles.NATIVE
+
+    def _load(self, folder: ModelFolder) -> "Network":
+        from ml.x86.amx_network import AmxNetwork
+
+        return AmxNetwork(folder)
+
+
+class VnniBackend(OwnBackend):
+    """In 8 bits within the ranges of the folder, by AVX-512 VNNI.
+
+    Raises:
+        ModelError: besides, the folder has no ranges, or such as do not fit the network.
+    """
+
+    instructions = "int8 in fixed ranges by VNNI"
+    tokens = 1024
+
+    def _native(self) -> bool:
+        from ml.x86 import dots
+
+        return dots.NATIVE
+
+    def _load(self, folder: ModelFolder) -> "Network":
+        from ml.x86.vnni_network import VnniNetwork
+
+        return VnniNetwork(folder, folder.fixed_ranges())
 
 
 def why_not(folder: ModelFolder) -> str:

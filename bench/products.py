@@ -1,0 +1,75 @@
+"""Products by our own kernels alone, for `bench.ceiling`: Numba compiles this file where it is used."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+
+from ml.x86 import amx_kernels, tiles, vnni_kernels
+from ml.x86.amx_network import as_tiles
+from ml.x86.dots import ROWS
+from ml.x86.emit import compiled
+from ml.x86.network import Array, aligned, copied, rounded_up
+from ml.x86.steps import NOWHERE, ZERO
+from ml.x86.vnni_network import as_columns
+
+
+@compiled
+def by_amx(
+    given: int, weights: int, scratch: int, ours: int, theirs: int, inputs: int, outputs: int, tokens: int
+) -> None:
+    """The products of `tokens` tokens, a multiple of 32."""
+    tiles.enter(ours, theirs)
+    amx_kernels.multiply(given, inputs, weights, weights, outputs, 0, tokens, scratch, NOWHERE, 0, 1, 0)
+    tiles.leave(theirs)
+
+
+@compiled
+def by_vnni(given: int, scratch: int, dense: npt.NDArray[np.int64], inputs: int, outputs: int, tokens: int) -> None:
+    """The products of `tokens` tokens, a multiple of `ROWS`."""
+    vnni_kernels.multiply(given, inputs, dense, outputs, 0, tokens, scratch, NOWHERE, 0, 0, ZERO, 1, 0)
+
+
+class Product(ABC):
+    """Multiplies random numbers (tokens, inputs) with others (inputs, outputs), in memory of its own."""
+
+    kept: list[Array]
+
+    @abstractmethod
+    def __init__(self, tokens: int, inputs: int, outputs: int) -> None:
+        """Lay the numbers out."""
+
+    @abstractmethod
+    def __call__(self) -> None:
+        """Multiply."""
+
+
+class AmxProduct(Product):
+    """In bfloat16."""
+
+    def __init__(self, tokens: int, inputs: int, outputs: int) -> None:
+        rng = np.random.default_rng(0)
+        given = as_tiles(rng.standard_normal((inputs, tokens), dtype=np.float32))
+        weights = as_tiles(rng.standard_normal((inputs, outputs), dtype=np.float32))
+        self.kept = [copied(given), copied(weights), aligned(2 * amx_kernels.SUMS), tiles.configuration()]
+        self.kept.append(aligned(tiles.CONFIGURATION))
+        self._sizes = inputs, outputs, tokens
+
+    def __call__(self) -> None:
+        given, weights, scratch, ours, theirs = (kept.ctypes.data for kept in self.kept)
+        by_amx(given, weights, scratch, ours, theirs, *self._sizes)
+
+
+class VnniProduct(Product):
+    """Bytes."""
+
+    def __init__(self, tokens: int, inputs: int, outputs: int) -> None:
+        rng, tokens = np.random.default_rng(0), rounded_up(tokens, ROWS)
+        given = rng.integers(0, 256, (tokens, inputs)).astype(np.uint8)
+        weights = as_columns(rng.integers(-127, 128, (inputs, outputs)).astype(np.int8))
+        self.kept = [copied(given), aligned(vnni_kernels.SUMS), copied(weights), aligned(outputs * 4)]
+        self._dense = np.array([kept.ctypes.data for kept in (*self.kept[2:], self.kept[3])], dtype=np.int64)
+        self._sizes = inputs, outputs, tokens
+
+    def __call__(self) -> None:
+        by_vnni(self.kept[0].ctypes.data, self.kept[1].ctypes.data, self._dense, *self._sizes)
