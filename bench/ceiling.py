@@ -16,7 +16,7 @@ import numpy as np
 
 from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
-from ml.backends import BFLOAT16, VNNI, processor_flags, suits_amx, suits_vnni
+from ml.backends import BFLOAT16, VNNI, processor_flags, suits_amx, suits_bytes
 from ml.backends.own_cpu import MULTIPLE
 
 SECONDS = 0.25
@@ -89,7 +89,7 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
     whole = all(size % MULTIPLE == 0 for product in shape.products for size in product)
     if device == "cpu" and whole:
         # Apart from that of the library, by which machines can be compared.
-        for kind, suits in (("bfloat16", suits_amx), ("int8", suits_vnni)):
+        for kind, suits in (("bfloat16", suits_amx), ("int8", suits_bytes)):
             if suits(processor_flags()):
                 rates[f"{kind}, own kernel"] = by_own_kernel(kind, shape.products, threads, tokens)
     if device == "cpu":
@@ -107,11 +107,11 @@ def by_numpy(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> 
 
 
 def by_own_kernel(kind: str, products: Sequence[tuple[int, int]], threads: int, tokens: int) -> float:
-    """Operations a second of these products by our own kernel, `bfloat16` by AMX or `int8` by VNNI, in each thread by
+    """Operations a second of these products by our own kernel, `bfloat16` by AMX or `int8`, in each thread by
     itself; nothing is done with what comes out."""
-    from bench.products import AmxProduct, VnniProduct
+    from bench.products import AmxProduct, ByteProduct
 
-    product = AmxProduct if kind == "bfloat16" else VnniProduct
+    product = AmxProduct if kind == "bfloat16" else ByteProduct
     made = [[product(tokens, inputs, outputs) for inputs, outputs in products] for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
 

@@ -214,8 +214,7 @@ def our_arms(
                 ("OpenVINO int8 in fixed ranges", "openvino", "int8-static"),
                 ("ONNX Runtime int8 in fixed ranges", "onnxruntime", "int8-static"),
             ]
-            if "avx512_vnni" in processor_flags():
-                choices.append(("own kernels, int8 in fixed ranges", "vnni", "int8-static"))
+            choices.append(("own kernels, int8 in fixed ranges", "bytes", "int8-static"))
         if processor_flags() & BFLOAT16:
             choices.append(("torch bfloat16 packed", "torch", "bfloat16"))
     for name, backend, arithmetic in choices:

@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 import numpy as np
 import numpy.typing as npt
 
-from ml.x86 import amx_kernels, tiles, vnni_kernels
+from ml.x86 import amx_kernels, byte_kernels, tiles
 from ml.x86.amx_network import as_tiles
+from ml.x86.byte_network import as_columns
 from ml.x86.dots import ROWS
 from ml.x86.emit import compiled
 from ml.x86.network import Array, aligned, copied, rounded_up
 from ml.x86.steps import NOWHERE, ZERO
-from ml.x86.vnni_network import as_columns
 
 
 @compiled
@@ -25,9 +25,9 @@ def by_amx(
 
 
 @compiled
-def by_vnni(given: int, scratch: int, dense: npt.NDArray[np.int64], inputs: int, outputs: int, tokens: int) -> None:
+def by_bytes(given: int, scratch: int, dense: npt.NDArray[np.int64], inputs: int, outputs: int, tokens: int) -> None:
     """The products of `tokens` tokens, a multiple of `ROWS`."""
-    vnni_kernels.multiply(given, inputs, dense, outputs, 0, tokens, scratch, NOWHERE, 0, 0, ZERO, 1, 0)
+    byte_kernels.multiply(given, inputs, dense, outputs, 0, tokens, scratch, NOWHERE, 0, 0, ZERO, 1, 0)
 
 
 class Product(ABC):
@@ -60,16 +60,16 @@ class AmxProduct(Product):
         by_amx(given, weights, scratch, ours, theirs, *self._sizes)
 
 
-class VnniProduct(Product):
+class ByteProduct(Product):
     """Bytes."""
 
     def __init__(self, tokens: int, inputs: int, outputs: int) -> None:
         rng, tokens = np.random.default_rng(0), rounded_up(tokens, ROWS)
         given = rng.integers(0, 256, (tokens, inputs)).astype(np.uint8)
         weights = as_columns(rng.integers(-127, 128, (inputs, outputs)).astype(np.int8))
-        self.kept = [copied(given), aligned(vnni_kernels.SUMS), copied(weights), aligned(outputs * 4)]
+        self.kept = [copied(given), aligned(byte_kernels.SUMS), copied(weights), aligned(outputs * 4)]
         self._dense = np.array([kept.ctypes.data for kept in (*self.kept[2:], self.kept[3])], dtype=np.int64)
         self._sizes = inputs, outputs, tokens
 
     def __call__(self) -> None:
-        by_vnni(self.kept[0].ctypes.data, self.kept[1].ctypes.data, self._dense, *self._sizes)
+        by_bytes(self.kept[0].ctypes.data, self.kept[1].ctypes.data, self._dense, *self._sizes)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
-BACKENDS = ("auto", "amx", "vnni", "openvino", "onnxruntime", "torch")
+BACKENDS = ("auto", "amx", "bytes", "openvino", "onnxruntime", "torch")
 ARITHMETICS = ("auto", "float", "float32", "bfloat16", "int8", "int8-static")
 
 TRAINING_PACKAGES = ("torch", "transformers", "sklearn")

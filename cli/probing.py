@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.settings import PROJECT_ROOT
-from ml.backends import BFLOAT16, suits_amx, suits_vnni
+from ml.backends import BFLOAT16, suits_amx, suits_bytes
 
-MODULES = {"amx": "numba", "vnni": "numba", "openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
+MODULES = {"amx": "numba", "bytes": "numba", "openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "torch"}
 """Backends, and the modules that they need."""
 
 PROBE = (sys.executable, "-m", "ml.probe")
@@ -58,7 +58,7 @@ def engines(flags: frozenset[str], cores: int) -> list[Arrangement]:
     choices += [("onnxruntime", "float32"), ("onnxruntime", "int8-static")]
     choices += [("openvino", "bfloat16"), ("torch", "bfloat16")] if halves else [("torch", "float32")]
     choices += [("amx", "bfloat16")] if suits_amx(flags) else []
-    choices += [("vnni", "int8-static")] if suits_vnni(flags) else []
+    choices += [("bytes", "int8-static")] if suits_bytes(flags) else []
     return [
         Arrangement(backend, arithmetic, 1, cores)
         for backend, arithmetic in choices

@@ -40,7 +40,7 @@ SETTINGS_TABLE: dict[str, tuple[str, str]] = {
         "1: a worker computes only what asks for its `RUBRIKA_MODEL` by name, and new texts stay with the active model",
     ),
     "RUBRIKA_DEVICE": ("auto", "`auto`, `cpu` or `cuda`: what the network runs on"),
-    "RUBRIKA_BACKEND": ("auto", "`auto`, `amx`, `vnni`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
+    "RUBRIKA_BACKEND": ("auto", "`auto`, `amx`, `bytes`, `openvino`, `onnxruntime` or `torch`: what runs the network"),
     "RUBRIKA_ARITHMETIC": (
         "auto",
         "`float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static`: with the ranges of the model's folder, "
@@ -263,7 +263,7 @@ class Settings:
             model_is_given=bool(text("RUBRIKA_MODEL")),
             trial=trial,
             device=choice("RUBRIKA_DEVICE", "auto", "cpu", "cuda"),
-            backend=choice("RUBRIKA_BACKEND", "auto", "amx", "vnni", "openvino", "onnxruntime", "torch"),
+            backend=choice("RUBRIKA_BACKEND", "auto", "amx", "bytes", "openvino", "onnxruntime", "torch"),
             arithmetic=choice("RUBRIKA_ARITHMETIC", "auto", "float", "float32", "bfloat16", "int8", "int8-static"),
             auth=choice("RUBRIKA_AUTH", "off", "keys")
             if text("RUBRIKA_AUTH")

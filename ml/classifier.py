@@ -25,8 +25,8 @@ from ml.backends import (
     fastest_arithmetic,
     processor_flags,
     suits_amx,
+    suits_bytes,
     suits_onnxruntime,
-    suits_vnni,
     usable_cores,
 )
 from ml.encoding import TextEncoder
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("auto", "amx", "vnni", "openvino", "onnxruntime", "torch")
+BACKENDS = ("auto", "amx", "bytes", "openvino", "onnxruntime", "torch")
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
 ARITHMETICS: Sequence[Arithmetic] = get_args(Arithmetic)
 IN_BFLOAT16: Sequence[Arithmetic] = ("auto", "float", "bfloat16")
 """Of these, what may be computed in bfloat16."""
-OWN: Mapping[str, Sequence[Arithmetic]] = {"amx": IN_BFLOAT16, "vnni": ("auto", "int8-static")}
+OWN: Mapping[str, Sequence[Arithmetic]] = {"amx": IN_BFLOAT16, "bytes": ("auto", "int8-static")}
 """Backends of our own kernels, and what each may be asked for."""
 
 
@@ -130,7 +130,7 @@ class Classifier:
         Args:
             folder: the model folder.
             device: `auto`, `cpu` or `cuda`.
-            backend: `auto`, `amx`, `vnni`, `openvino`, `onnxruntime` or `torch`.
+            backend: `auto`, `amx`, `bytes`, `openvino`, `onnxruntime` or `torch`.
             arithmetic: `float32`, `bfloat16`, `int8` (OpenVINO alone), `int8-static` (on a CPU, not torch; for folders
                 with ranges), `float` (the backend's choice of the first two), or `auto`: 8 bits where the processor
                 gains by it, in fixed ranges where the folder says that they agree with float32.
@@ -241,8 +241,7 @@ def load_backend(
     if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
         backend = "torch"
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
-    own = _own_kernels(backend, chosen, agree)
-    if own is not None:
+    for own in _own_kernels(backend, chosen, agree):
         try:
             return own(model, threads, cache_dir)
         except BackendError as error:
@@ -278,22 +277,23 @@ def load_backend(
     return TorchBackend(model, device, threads, chosen)
 
 
-def _own_kernels(backend: str, arithmetic: Arithmetic, agree: bool) -> "type[OwnBackend] | None":
-    """Return what of our own is to compute, named or fastest; None: nothing."""
-    flags = processor_flags()
+def _own_kernels(backend: str, arithmetic: Arithmetic, agree: bool) -> "list[type[OwnBackend]]":
+    """Return what of our own may compute: what is named, or what is fastest and then what comes next."""
+    known = OWN.get(backend)
+    if known is not None and arithmetic not in known:
+        raise BackendError(f"The kernels of the backend {backend} compute in {known[-1]}, not in {arithmetic}.")
+    flags, names = processor_flags(), [backend]
     if backend == "auto":
-        if arithmetic in IN_BFLOAT16 and suits_amx(flags):
-            backend = "amx"
-        elif suits_vnni(flags) and (arithmetic == "int8-static" or (arithmetic == "auto" and agree)):
-            backend = "vnni"
-    if backend not in OWN:
-        return None
-    known = OWN[backend]
-    if arithmetic not in known:
-        raise BackendError(f"Our own kernels by {backend.upper()} compute in {known[-1]}, not in {arithmetic}.")
-    from ml.backends import own_cpu
+        amx = arithmetic in IN_BFLOAT16 and suits_amx(flags)
+        fixed = arithmetic == "int8-static" or (arithmetic == "auto" and agree)
+        # Where AMX is to compute in 8 bits, OpenVINO knows how; where it may not compute at all, others of our own do.
+        eight = fixed and suits_bytes(flags) and (amx or not suits_amx(flags))
+        names = [name for name, suits in (("amx", amx), ("bytes", eight)) if suits]
+    if not set(names) & set(OWN):
+        return []
+    from ml.backends.own_cpu import AmxBackend, ByteBackend
 
-    return own_cpu.AmxBackend if backend == "amx" else own_cpu.VnniBackend
+    return [AmxBackend if name == "amx" else ByteBackend for name in names]
 
 
 def _streams(arithmetic: Arithmetic, threads: int) -> int:

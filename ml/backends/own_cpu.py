@@ -45,8 +45,11 @@ class OwnBackend(ABC):
         ModelError: weights are missing or of another shape than the configuration says.
     """
 
-    instructions: ClassVar[str]
-    """What multiplies."""
+    arithmetic: ClassVar[str]
+    """What is multiplied."""
+
+    needs: ClassVar[str]
+    """The instructions that multiply it."""
 
     tokens: ClassVar[int]
     """Of a batch, at most: the weights are read once for all of them, and a single text waits until they are done."""
@@ -66,14 +69,14 @@ class OwnBackend(ABC):
 
             if cache_dir is not None:
                 x86.keep_in(cache_dir)
-            native = self._native()
+            found = self._instructions()
         except ImportError as error:
             raise BackendError(
                 f"Numba is not there ({error}): `pip install numba`, or choose another backend."
             ) from error
-        if not native and not emulated:
+        if not found and not emulated:
             raise BackendError(
-                f"There is no {self.instructions}, or this process may not use it. Choose another backend "
+                f"There is no {self.needs}, or this process may not use it. Choose another backend "
                 "(RUBRIKA_BACKEND=auto)."
             )
         self._network = self._load(folder)
@@ -96,11 +99,11 @@ class OwnBackend(ABC):
         self._pool = ThreadPoolExecutor(streams, thread_name_prefix="network")
         tokens = min(self.tokens, NUMBERS // int(folder.config["hidden_size"]))
         self.batching = Batching(tokens=tokens, in_flight=streams + AHEAD)
-        self.description = f"own kernels on CPU, {self.instructions}"
+        self.description = f"own kernels on CPU, {self.arithmetic} by {found or 'loops'}"
 
     @abstractmethod
-    def _native(self) -> bool:
-        """Say whether the processor has the instructions and this process may use them."""
+    def _instructions(self) -> str:
+        """Return which of those that multiply this process may use; nothing where it may use none."""
 
     @abstractmethod
     def _load(self, folder: ModelFolder) -> "Network":
@@ -127,13 +130,14 @@ class OwnBackend(ABC):
 class AmxBackend(OwnBackend):
     """In bfloat16, by AMX."""
 
-    instructions = "bf16 by AMX"
+    arithmetic = "bf16"
+    needs = "AMX with bfloat16"
     tokens = 1536
 
-    def _native(self) -> bool:
+    def _instructions(self) -> str:
         from ml.x86 import tiles
 
-        return tiles.NATIVE
+        return "AMX" if tiles.NATIVE else ""
 
     def _load(self, folder: ModelFolder) -> "Network":
         from ml.x86.amx_network import AmxNetwork
@@ -141,25 +145,26 @@ class AmxBackend(OwnBackend):
         return AmxNetwork(folder)
 
 
-class VnniBackend(OwnBackend):
-    """In 8 bits within the ranges of the folder, by AVX-512 VNNI.
+class ByteBackend(OwnBackend):
+    """In 8 bits within the ranges of the folder, by AVX-512 VNNI or AVX2.
 
     Raises:
         ModelError: besides, the folder has no ranges, or such as do not fit the network.
     """
 
-    instructions = "int8 in fixed ranges by VNNI"
+    arithmetic = "int8 in fixed ranges"
+    needs = "AVX-512 VNNI or AVX2"
     tokens = 1024
 
-    def _native(self) -> bool:
+    def _instructions(self) -> str:
         from ml.x86 import dots
 
-        return dots.NATIVE
+        return dots.INSTRUCTIONS
 
     def _load(self, folder: ModelFolder) -> "Network":
-        from ml.x86.vnni_network import VnniNetwork
+        from ml.x86.byte_network import ByteNetwork
 
-        return VnniNetwork(folder, folder.fixed_ranges())
+        return ByteNetwork(folder, folder.fixed_ranges())
 
 
 def why_not(folder: ModelFolder) -> str:

@@ -1,29 +1,40 @@
 """Products of a few rows with 32 columns, by instructions that multiply and add neighbouring numbers of a vector.
 
 `VPDPBUSD` (AVX-512 VNNI) multiplies 16 times four unsigned bytes with four signed ones and adds the products to 16
-sums of 32 bits, `VDPBF16PS` (AVX-512 BF16) 16 times two pairs of bfloat16 to 16 of float32 (Intel 64 and IA-32
-Architectures Software Developer's Manual, volume 2). Both sums of all rows stay in registers until they are done. On a
-processor without these instructions others do the same in more steps.
+sums of 32 bits, `VDPBF16PS` (AVX-512 BF16) 16 times two pairs of bfloat16 to 16 of float32. With AVX2 alone
+`VPMADDUBSW` multiplies bytes and adds two products in 16 bits, `VPMADDWD` two such sums in 32 (Intel 64 and IA-32
+Architectures Software Developer's Manual, volume 2). Sums stay in registers until they are done.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
-from ml.x86.emit import BYTE, FLOATS, I32, I64, LANES, WHOLE, BFloat, at, broadcast, called, features, operation
+from ml.x86.emit import BYTE, FLOATS, I32, I64, LANES, SHORT, WHOLE, BFloat, at, broadcast, called, features, operation
 
 ROWS = 8
-"""Rows of a product: twice as many sums are in hand, more than an instruction takes cycles and fewer than registers."""
+"""Rows of a product."""
 
-_bytes = ir.VectorType(BYTE, 4 * LANES)
+VNNI = "avx512vnni" in features()
+"""Whether the processor adds four products of bytes to a sum by one instruction, in 32 bits; else two of them must fit
+into 16 bits (`ml.weights.round_rows`)."""
 
-NATIVE = "avx512vnni" in features()
-"""Whether the processor multiplies bytes by itself."""
+INSTRUCTIONS = "VNNI" if VNNI else "AVX2" if {"avx2", "fma", "f16c"} <= features() else ""
+"""By what bytes are multiplied; nothing where LLVM would call functions that are not there."""
 
 PAIRS = "avx512bf16" in features()
 """Whether it does so with bfloat16."""
+
+AT_ONCE = (8, 2) if "avx512f" in features() else (4, 1)
+"""Rows and halves of the columns whose sums are in hand: more of them than an instruction takes cycles, and with what
+is multiplied no more than there are registers, 32, or 16 of half the size."""
+
+_bytes = ir.VectorType(BYTE, 4 * LANES)
+_half_shorts = ir.VectorType(SHORT, LANES)
+_half_whole = ir.VectorType(I32, LANES // 2)
 
 Step = Callable[[Any, Any, Any, Any], Any]
 """From `builder, sums, row, column` to sums."""
@@ -31,14 +42,20 @@ Step = Callable[[Any, Any, Any, Any], Any]
 
 def _four_bytes(builder: Any, sums: Any, row: Any, column: Any) -> Any:
     row, column = (builder.bitcast(one, _bytes) for one in (row, column))
-    if NATIVE:
+    if VNNI:
         return called(builder, "llvm.x86.avx512.vpdpbusd.512", sums, row, column)
-    wide = ir.VectorType(I32, 4 * LANES)
-    products = builder.mul(builder.zext(row, wide), builder.sext(column, wide))
-    for place in range(4):
-        chosen = ir.Constant(WHOLE, [4 * lane + place for lane in range(LANES)])
-        sums = builder.add(sums, builder.shuffle_vector(products, products, chosen))
-    return sums
+    ones, halves = ir.Constant(_half_shorts, [1] * LANES), []
+    for start in (0, 2 * LANES):
+        chosen = ir.Constant(ir.VectorType(I32, 2 * LANES), list(range(start, start + 2 * LANES)))
+        left, right = (builder.shuffle_vector(one, one, chosen) for one in (row, column))
+        two = _called(builder, "llvm.x86.avx2.pmadd.ub.sw", _half_shorts, left, right)
+        halves.append(_called(builder, "llvm.x86.avx2.pmadd.wd", _half_whole, two, ones))
+    return builder.add(sums, builder.shuffle_vector(*halves, ir.Constant(WHOLE, list(range(LANES)))))
+
+
+def _called(builder: Any, name: str, returned: Any, *values: Any) -> Any:
+    kind = ir.FunctionType(returned, [value.type for value in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
 
 
 def _two_brains(builder: Any, sums: Any, row: Any, column: Any) -> Any:
@@ -78,36 +95,58 @@ def _product(kind: Any, step: Step, doc: str) -> Any:
         out: Any,
         next_out: Any,
     ) -> None:
-        before, function = builder.block, builder.function
-        body, after = (function.append_basic_block(name) for name in ("product", "product.done"))
         starts = [builder.add(rows, builder.mul(next_row, I64(row))) for row in range(ROWS)]
-        builder.branch(body)
-        builder.position_at_end(body)
-        number = builder.phi(I64)
-        sums = [[builder.phi(kind) for _ in range(2)] for _ in range(ROWS)]
-        here = builder.mul(number, next_step)
-        columns = [builder.load(at(builder, builder.add(half, here), WHOLE), align=4) for half in (left, right)]
-        place, found = builder.mul(number, I64(4)), []
-        for start, pair in zip(starts, sums, strict=True):
-            four = builder.load(at(builder, builder.add(start, place), I32), align=1)
-            row = broadcast(builder, four, WHOLE)
-            found.append([step(builder, one, row, column) for one, column in zip(pair, columns, strict=True)])
-        following = builder.add(number, I64(1))
-        number.add_incoming(I64(0), before)
-        number.add_incoming(following, body)
-        for pair, new in zip(sums, found, strict=True):
-            for one, added in zip(pair, new, strict=True):
-                one.add_incoming(ir.Constant(kind, [0] * LANES), before)
-                one.add_incoming(added, body)
-        builder.cbranch(builder.icmp_signed("<", following, steps), body, after)
-        builder.position_at_end(after)
-        for row, new in enumerate(found):
-            target = builder.add(out, builder.mul(next_out, I64(row)))
-            for half, values in enumerate(new):
-                builder.store(values, at(builder, builder.add(target, I64(64 * half)), kind), align=4)
+        targets = [builder.add(out, builder.mul(next_out, I64(row))) for row in range(ROWS)]
+        count, halves = AT_ONCE
+        for row in range(0, ROWS, count):
+            for half in range(0, 2, halves):
+                found = _summed(
+                    builder,
+                    kind,
+                    step,
+                    starts[row : row + count],
+                    (left, right)[half : half + halves],
+                    next_step,
+                    steps,
+                )
+                for target, sums in zip(targets[row:], found, strict=False):
+                    for place, one in enumerate(sums, half):
+                        builder.store(one, at(builder, builder.add(target, I64(64 * place)), kind), align=4)
 
     emit.__name__, emit.__doc__ = f"product_{step.__name__.lstrip('_')}", doc
     return operation(types.void, *[types.int64] * 8)(emit)
+
+
+def _summed(
+    builder: Any, kind: Any, step: Step, rows: Sequence[Any], columns: Sequence[Any], next_step: Any, steps: Any
+) -> list[list[Any]]:
+    """Write the loop over all steps of some rows and columns; return the sums of each row."""
+    before = builder.block
+    body, after = (builder.function.append_basic_block(name) for name in ("product", "product.done"))
+    builder.branch(body)
+    builder.position_at_end(body)
+    number = builder.phi(I64)
+    sums = [[builder.phi(kind) for _ in columns] for _ in rows]
+    here, place = builder.mul(number, next_step), builder.mul(number, I64(4))
+    loaded = [builder.load(at(builder, builder.add(one, here), WHOLE), align=4) for one in columns]
+    found = []
+    for row, beside in zip(rows, sums, strict=True):
+        four = broadcast(builder, builder.load(at(builder, builder.add(row, place), I32), align=1), WHOLE)
+        found.append([step(builder, one, four, column) for one, column in zip(beside, loaded, strict=True)])
+    following = builder.add(number, I64(1))
+    for one, first, later in [
+        (number, I64(0), following),
+        *(
+            (one, ir.Constant(kind, [0] * LANES), new)
+            for beside, added in zip(sums, found, strict=True)
+            for one, new in zip(beside, added, strict=True)
+        ),
+    ]:
+        one.add_incoming(first, before)
+        one.add_incoming(later, body)
+    builder.cbranch(builder.icmp_signed("<", following, steps), body, after)
+    builder.position_at_end(after)
+    return found
 
 
 multiply_bytes = _product(WHOLE, _four_bytes, "Of unsigned bytes with signed ones, into whole numbers of 32 bits.")

@@ -101,16 +101,16 @@ def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.Mo
     pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
     from ml.x86.emit import features
 
-    if not {"fma", "f16c"} <= features():
+    if not {"fma", "f16c", "avx2"} <= features():
         pytest.skip("this processor lacks instructions that LLVM would call functions for")
-    from bench.products import AmxProduct, VnniProduct
+    from bench.products import AmxProduct, ByteProduct
 
-    product = AmxProduct if kind == "bfloat16" else VnniProduct
+    product = AmxProduct if kind == "bfloat16" else ByteProduct
 
     threads: set[int] = set()
     run = product.__call__
 
-    def noted(one: AmxProduct | VnniProduct) -> None:
+    def noted(one: AmxProduct | ByteProduct) -> None:
         threads.add(threading.get_ident())
         run(one)
         # Both are at it before either goes on.

@@ -6,8 +6,8 @@ import numpy.typing as npt
 from ml import weights as weights_file
 from ml.artifact import ModelFolder
 from ml.ranges import Range, Ranges
-from ml.x86 import vnni_kernels
-from ml.x86.dots import ROWS
+from ml.x86 import byte_kernels
+from ml.x86.dots import ROWS, VNNI
 from ml.x86.emit import LANES
 from ml.x86.network import INNER_BYTES, Array, Buffers, Network
 from ml.x86.steps import BLOCK
@@ -17,7 +17,7 @@ INPUTS = ("attention.self", "attention.output.dense", "intermediate.dense", "out
 """Of a layer's products, as `ml.ranges` names them."""
 
 
-class VnniNetwork(Network):
+class ByteNetwork(Network):
     """As `Network`, with weights and their inputs in 8 bits, but for embeddings, attention and the head.
 
     Args:
@@ -48,7 +48,7 @@ class VnniNetwork(Network):
         width, size = self._width, self._width // self._heads
         one_head = [line * size * 2, line * size * 2, ROWS * line * 4, ROWS * line * 2, ROWS * 64]
         all_tokens = [room * width * 4, room * width, 3 * room * width * 2, room * width]
-        return [*one_head, vnni_kernels.SUMS, *all_tokens, self._block_rows * self._wide]
+        return [*one_head, byte_kernels.SUMS, *all_tokens, self._block_rows * self._wide]
 
     def _encode(
         self,
@@ -57,7 +57,7 @@ class VnniNetwork(Network):
         weights: npt.NDArray[np.float32],
         buffers: Buffers,
     ) -> None:
-        vnni_kernels.encode(
+        byte_kernels.encode(
             ids,
             starts,
             weights,
@@ -97,7 +97,7 @@ class VnniNetwork(Network):
     def _laid_out(self, dense: tuple[Array, Array], given: Range) -> list[int]:
         """The addresses of weights, scale and bias of a product."""
         matrix, bias = dense
-        whole, scale = weights_file.round_rows((matrix * given.divisors(len(matrix))[:, None]).T)
+        whole, scale = weights_file.round_rows((matrix * given.divisors(len(matrix))[:, None]).T, in_pairs=not VNNI)
         scale = scale * np.float32(given.step)
         # What stands for 0 has been added up with every weight.
         bias = bias - scale * (given.zero * whole.astype(np.int64).sum(axis=1))

@@ -1,6 +1,6 @@
 """BERT over packed texts by VNNI, in 8 bits within fixed ranges (`ml.ranges`); attention in bfloat16.
 
-All numbers lie at addresses, which `ml.x86.vnni_network` gives out. States are float32 (tokens, width). What a product
+All numbers lie at addresses, which `ml.x86.byte_network` gives out. States are float32 (tokens, width). What a product
 is given are unsigned bytes, row by row, the number `x` as `x / step + zero`; weights are signed bytes, for each 32
 columns four neighbouring numbers of all, then the next four. One thread computes one batch.
 """
