@@ -1,4 +1,4 @@
-"""BERT over packed texts by VNNI, in 8 bits within fixed ranges (`ml.ranges`); attention in bfloat16.
+"""BERT over packed texts in 8 bits within fixed ranges (`ml.ranges`); attention in bfloat16.
 
 All numbers lie at addresses, which `ml.x86.byte_network` gives out. States are float32 (tokens, width). What a product
 is given are unsigned bytes, row by row, the number `x` as `x / step + zero`; weights are signed bytes, for each 32

@@ -1,4 +1,4 @@
-"""A network whose products VNNI computes, in 8 bits within the ranges of its folder."""
+"""A network whose products are of bytes, within the ranges of its folder."""
 
 import numpy as np
 import numpy.typing as npt

@@ -256,7 +256,9 @@ def test_ranges_that_do_not_agree_are_for_those_who_ask(
         load_backend(replace(folder, ranges=None), "cpu", "bytes", 1, tmp_path)
 
 
-def test_without_vnni_others_compute(folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_bytes_cannot_be_multiplied_others_compute(
+    folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ml.classifier.processor_flags", lambda: VNNI)
     monkeypatch.setattr(ByteBackend, "_instructions", lambda _: "")
     assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path), OpenVinoBackend)
