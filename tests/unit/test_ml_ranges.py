@@ -206,7 +206,7 @@ def test_a_folder_without_ranges_runs_as_before_and_says_how_to_get_them(
     for backend in ("openvino", "onnxruntime"):
         with pytest.raises(ModelError, match=r"has no ranges .*`rubrika ranges"):
             Classifier.load(plain, device="cpu", backend=backend, arithmetic="int8-static", cache_dir=tmp_path)
-    with pytest.raises(BackendError, match="run on OpenVINO and ONNX Runtime"):
+    with pytest.raises(BackendError, match="Fixed ranges run on our own kernels, OpenVINO and ONNX Runtime"):
         Classifier.load(ranged, device="cpu", backend="torch", arithmetic="int8-static", cache_dir=tmp_path)
 
 
