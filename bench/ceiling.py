@@ -4,6 +4,7 @@ As a program it measures NumPy's: `python -m bench.ceiling TOKENS INPUTSxOUTPUTS
 threads as the environment says at its start, so another number of them needs another process.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
         if device == "cuda" or not NEEDED[name] or NEEDED[name] & processor_flags()
     }
     whole = all(size % MULTIPLE == 0 for product in shape.products for size in product)
-    if device == "cpu" and whole:
+    if device == "cpu" and whole and importlib.util.find_spec("numba"):
         # Apart from that of the library, by which machines can be compared.
         for kind, suits in (("bfloat16", suits_amx), ("int8", suits_bytes)):
             if suits(processor_flags()):

@@ -241,7 +241,8 @@ def load_backend(
     if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
         backend = "torch"
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
-    for own in _own_kernels(backend, chosen, agree):
+    own = _own_kernels(backend, chosen, agree)
+    if own is not None:
         try:
             return own(model, threads, cache_dir)
         except BackendError as error:
@@ -277,23 +278,21 @@ def load_backend(
     return TorchBackend(model, device, threads, chosen)
 
 
-def _own_kernels(backend: str, arithmetic: Arithmetic, agree: bool) -> "list[type[OwnBackend]]":
-    """Return what of our own may compute: what is named, or what is fastest and then what comes next."""
-    known = OWN.get(backend)
-    if known is not None and arithmetic not in known:
-        raise BackendError(f"The kernels of the backend {backend} compute in {known[-1]}, not in {arithmetic}.")
-    flags, names = processor_flags(), [backend]
+def _own_kernels(backend: str, arithmetic: Arithmetic, agree: bool) -> "type[OwnBackend] | None":
+    """Return what of our own is to compute, named or fastest; None: nothing."""
     if backend == "auto":
-        amx = arithmetic in IN_BFLOAT16 and suits_amx(flags)
-        fixed = arithmetic == "int8-static" or (arithmetic == "auto" and agree)
-        # Where AMX is to compute in 8 bits, OpenVINO knows how; where it may not compute at all, others of our own do.
-        eight = fixed and suits_bytes(flags) and (amx or not suits_amx(flags))
-        names = [name for name, suits in (("amx", amx), ("bytes", eight)) if suits]
-    if not set(names) & set(OWN):
-        return []
+        flags, fixed = processor_flags(), arithmetic == "int8-static" or (arithmetic == "auto" and agree)
+        if arithmetic in IN_BFLOAT16 and suits_amx(flags):
+            backend = "amx"
+        elif fixed and suits_bytes(flags):
+            backend = "bytes"
+    if backend not in OWN:
+        return None
+    if arithmetic not in OWN[backend]:
+        raise BackendError(f"The kernels of the backend {backend} compute in {OWN[backend][-1]}, not in {arithmetic}.")
     from ml.backends.own_cpu import AmxBackend, ByteBackend
 
-    return [AmxBackend if name == "amx" else ByteBackend for name in names]
+    return AmxBackend if backend == "amx" else ByteBackend
 
 
 def _streams(arithmetic: Arithmetic, threads: int) -> int:

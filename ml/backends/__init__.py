@@ -1,6 +1,9 @@
 """One file per way to run the network, and what they have in common."""
 
+import ctypes
 import os
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -76,14 +79,36 @@ BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 """Instructions that multiply numbers of bfloat16."""
 
 
+_ARCH_PRCTL = 158
+_ARCH_REQ_XCOMP_PERM = 0x1023
+_XFEATURE_XTILEDATA = 18
+
+
+@cache
+def tiles_are_allowed() -> bool:
+    """Ask the kernel of the system for the registers of AMX, for this process and what it starts."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    # Linux 5.16 and later; glibc has no function for it.
+    granted: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)
+    return granted == 0
+
+
 @cache
 def processor_flags() -> frozenset[str]:
-    """Return the names of the processor's instruction sets, as Linux spells them; empty where it does not tell."""
+    """Return the names of the instruction sets that this process may use, as Linux spells them; empty where it does not
+    tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    return usable(frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split()))
+
+
+def usable(flags: frozenset[str]) -> frozenset[str]:
+    """Return those of a processor's instruction sets that the system lets this process use."""
+    tiles = frozenset(flag for flag in flags if flag.startswith("amx_"))
+    return flags if not tiles or tiles_are_allowed() else flags - tiles
 
 
 def fastest_arithmetic(flags: frozenset[str], ranges_agree: bool = False) -> Arithmetic:
@@ -107,11 +132,13 @@ def suits_amx(flags: frozenset[str]) -> bool:
 
 
 def suits_bytes(flags: frozenset[str]) -> bool:
-    """Say whether our own kernels in 8 bits are fastest but for those in bfloat16, where fixed ranges are exact enough.
+    """Say whether our own kernels in 8 bits are to compute, where fixed ranges are exact enough.
 
     AVX2 multiplies and adds pairs of 8-bit numbers without VNNI too, in three steps instead of one. With AVX-512 or
-    `avx_vnni` beside it nothing was measured.
+    `avx_vnni` beside it nothing was measured, and with AMX others are faster.
     """
+    if suits_amx(flags):
+        return False
     return "avx512_vnni" in flags or ("avx2" in flags and not flags & (VNNI | {"avx512f"}))
 
 

@@ -38,7 +38,7 @@ class OwnBackend(ABC):
         folder: the model.
         threads: batches that are computed side by side, each by one core; 0: as many as the process may use.
         cache_dir: where what is compiled is kept between starts; None: nowhere. The first in a process counts.
-        emulated: compute without the instructions, slowly, where there are none.
+        emulated: compute without AMX, slowly, where there is none; bytes are not emulated.
 
     Raises:
         BackendError: the instructions or Numba are not there, or the kernels do not know such a network (`why_not`).
@@ -50,6 +50,9 @@ class OwnBackend(ABC):
 
     needs: ClassVar[str]
     """The instructions that multiply it."""
+
+    loops: ClassVar[bool] = False
+    """Whether loops may do what they do."""
 
     tokens: ClassVar[int]
     """Of a batch, at most: the weights are read once for all of them, and a single text waits until they are done."""
@@ -74,7 +77,7 @@ class OwnBackend(ABC):
             raise BackendError(
                 f"Numba is not there ({error}): `pip install numba`, or choose another backend."
             ) from error
-        if not found and not emulated:
+        if not found and not (emulated and self.loops):
             raise BackendError(
                 f"There is no {self.needs}, or this process may not use it. Choose another backend "
                 "(RUBRIKA_BACKEND=auto)."
@@ -132,6 +135,7 @@ class AmxBackend(OwnBackend):
 
     arithmetic = "bf16"
     needs = "AMX with bfloat16"
+    loops = True
     tokens = 1536
 
     def _instructions(self) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from ml.x86.emit import BYTE, FLOATS, I32, I64, LANES, SHORT, WHOLE, BFloat, at, broadcast, called, features, operation
+from ml.x86.vectors import halves_of_pairs
 
 ROWS = 8
 """Rows of a product."""
@@ -26,7 +26,7 @@ INSTRUCTIONS = "VNNI" if VNNI else "AVX2" if {"avx2", "fma", "f16c"} <= features
 """By what bytes are multiplied; nothing where LLVM would call functions that are not there."""
 
 PAIRS = "avx512bf16" in features()
-"""Whether it does so with bfloat16."""
+"""Whether the processor multiplies pairs of bfloat16."""
 
 AT_ONCE = (8, 2) if "avx512f" in features() else (4, 1)
 """Rows and halves of the columns whose sums are in hand: more of them than an instruction takes cycles, and with what
@@ -48,14 +48,9 @@ def _four_bytes(builder: Any, sums: Any, row: Any, column: Any) -> Any:
     for start in (0, 2 * LANES):
         chosen = ir.Constant(ir.VectorType(I32, 2 * LANES), list(range(start, start + 2 * LANES)))
         left, right = (builder.shuffle_vector(one, one, chosen) for one in (row, column))
-        two = _called(builder, "llvm.x86.avx2.pmadd.ub.sw", _half_shorts, left, right)
-        halves.append(_called(builder, "llvm.x86.avx2.pmadd.wd", _half_whole, two, ones))
+        two = called(builder, "llvm.x86.avx2.pmadd.ub.sw", left, right, returned=_half_shorts)
+        halves.append(called(builder, "llvm.x86.avx2.pmadd.wd", two, ones, returned=_half_whole))
     return builder.add(sums, builder.shuffle_vector(*halves, ir.Constant(WHOLE, list(range(LANES)))))
-
-
-def _called(builder: Any, name: str, returned: Any, *values: Any) -> Any:
-    kind = ir.FunctionType(returned, [value.type for value in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
 
 
 def _two_brains(builder: Any, sums: Any, row: Any, column: Any) -> Any:
@@ -63,18 +58,9 @@ def _two_brains(builder: Any, sums: Any, row: Any, column: Any) -> Any:
         kind = ir.VectorType(BFloat(), 2 * LANES)
         row, column = (builder.bitcast(one, kind) for one in (row, column))
         return called(builder, "llvm.x86.avx512bf16.dpbf16ps.512", sums, row, column)
-    # The upper half of a float32 is a bfloat16.
-    for shifted in (True, False):
-        left, right = (
-            builder.bitcast(builder.shl(one, _all(16)) if shifted else builder.and_(one, _all(0xFFFF0000)), FLOATS)
-            for one in (row, column)
-        )
+    for left, right in zip(halves_of_pairs(builder, row), halves_of_pairs(builder, column), strict=True):
         sums = called(builder, "llvm.fma.v16f32", left, right, sums)
     return sums
-
-
-def _all(number: int) -> Any:
-    return ir.Constant(WHOLE, [number] * LANES)
 
 
 def _product(kind: Any, step: Step, doc: str) -> Any:

@@ -1,7 +1,7 @@
 """What turns Python functions into machine code: Numba, and LLVM's operations where Numba has none."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature
 from typing import Any, TypeVar
 
@@ -101,10 +101,15 @@ def at(builder: Any, address: Any, kind: Any) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def called(builder: Any, name: str, *values: Any) -> Any:
-    """What LLVM's function of this name returns, of the type of its first value."""
-    kind = ir.FunctionType(values[0].type, [value.type for value in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+def called(builder: Any, name: str, *values: Any, returned: Any = None, fastmath: Sequence[str] = ()) -> Any:
+    """What LLVM's function of this name returns: of the type of its first value where none is given."""
+    kind = ir.FunctionType(returned or values[0].type, [value.type for value in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values, fastmath=fastmath)
+
+
+def everywhere(number: float, kind: Any = FLOATS) -> Any:
+    """A constant vector of `LANES` times the same number."""
+    return ir.Constant(kind, [number] * LANES)
 
 
 def broadcast(builder: Any, number: Any, kind: Any) -> Any:

@@ -20,7 +20,8 @@ Array = npt.NDArray[Any]
 POOLINGS = ("mean", "cls", "pooler")
 
 INNER_BYTES = 9 << 17
-"""Of the wide states that are kept at a time: half of the second cache."""
+"""Of the wide states that are kept at a time: half of the second cache of a processor with AMX. To bytes, which take
+longer to multiply, no size from 48 to 768 tokens made a difference."""
 
 
 class Network(ABC):
@@ -176,17 +177,18 @@ class Buffers:
     """Memory for one batch at a time.
 
     Args:
-        sizes: returns of each part how many bytes it has, for so many tokens, `slack` included, the longest text of so
-            many. Parts 0 to 5 are for one head of one text: keys, values, scores, shares, one over their sums and a
-            block of products; the others for all tokens: states in float32, the same as products want them, queries,
-            keys and values, contexts, the wide states of `block_rows` tokens, and whatever else there is.
+        sizes: returns of each part how many bytes it has, for so many tokens, those behind the last one included, and
+            the longest text of so many. Parts 0 to 5 are for one head of one text: keys, values, scores, shares, one
+            over their sums and a block of products; the others for all tokens: states in float32, the same as products
+            want them, queries, keys and values, contexts, the wide states of `block_rows` tokens, and whatever else
+            there is.
         rows: tokens that are computed together.
         block_rows: tokens that go through the second half of a layer together.
 
     Attributes:
         addresses: of the parts, int64.
         block_rows: as given.
-        room: tokens that there is room for, slack included.
+        room: tokens that there is room for, those behind the last one included.
     """
 
     def __init__(self, sizes: Callable[[int, int], list[int]], rows: int, block_rows: int) -> None:
@@ -199,12 +201,14 @@ class Buffers:
         """Take more memory if a batch of so many tokens, the longest text of so many, needs it."""
         if tokens <= self._tokens and longest <= self._longest:
             return
-        tokens, line = max(self._tokens, tokens), max(self._longest, longest)
+        tokens, line = (
+            rounded_up(one, steps.BLOCK) for one in (max(self._tokens, tokens), max(self._longest, longest))
+        )
         # What there was is given back before more is taken, and is gone if that fails.
         self._tokens, self._longest, self._kept = 0, 0, []
         # Blocks reach behind the last token, of all texts and of one.
         room = rounded_up(tokens, self._rows) + rounded_up(steps.BLOCK, self._rows)
-        self._kept = [aligned(size) for size in self._sizes(room, rounded_up(line, steps.BLOCK))]
+        self._kept = [aligned(size) for size in self._sizes(room, line)]
         self._tokens, self._longest, self.room = tokens, line, room
         self.addresses[:] = [kept.ctypes.data for kept in self._kept]
 

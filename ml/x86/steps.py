@@ -28,7 +28,7 @@ LOWEST = np.float32(-3e38)
 ZERO = np.float32(0)
 ONE = np.float32(1)
 BLOCK = 32
-"""Columns that are computed together."""
+"""Columns, or keys of a text, that are computed together."""
 PARTS, WIDE, STATES, NOWHERE = range(4)
 """Where products go."""
 

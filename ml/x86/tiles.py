@@ -6,17 +6,15 @@ cycles (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, 
 after the other, so that each is read as 1024 bytes in a row.
 """
 
-import ctypes
-import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
-from ml.x86.emit import BYTE, compiled, features, operation
+from ml.backends import tiles_are_allowed
+from ml.x86.emit import BYTE, called, compiled, features, operation
 from ml.x86.vectors import brain, fused, load, load_every_second_brain, spread, store
 
 TILE = 1024
@@ -24,20 +22,6 @@ TILE = 1024
 ROWS = 16
 DEPTH = 32
 """Numbers of bfloat16 in a row of a tile."""
-
-_ARCH_PRCTL = 158
-_ARCH_REQ_XCOMP_PERM = 0x1023
-_XFEATURE_XTILEDATA = 18
-
-
-def allowed() -> bool:
-    """Ask the kernel for the registers of AMX, for this process and what it starts; false where there are none."""
-    if sys.platform != "linux" or not {"amx-tile", "amx-bf16"} <= features():
-        return False
-    # Linux 5.16 and later; glibc has no function for it.
-    granted: int = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)
-    return granted == 0
-
 
 _address = BYTE.as_pointer()
 
@@ -49,8 +33,7 @@ def _tile_operation(name: str, registers: tuple[int, ...], taken: tuple[Any, ...
     def emit(builder: Any, *values: Any) -> None:
         operands = [ir.Constant(BYTE, register) for register in registers]
         operands += [builder.inttoptr(value, _address) if place == 0 else value for place, value in enumerate(values)]
-        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), operands)
+        called(builder, f"llvm.x86.{name}", *operands, returned=ir.VoidType())
 
     emit.__name__ = "_".join([name, *map(str, registers)])
     return operation(types.void, *taken)(emit)
@@ -143,7 +126,7 @@ def _plain_end(_out: int, _next_row: int) -> None:
     pass
 
 
-NATIVE = allowed()
+NATIVE = {"amx-tile", "amx-bf16"} <= features() and tiles_are_allowed()
 """Whether this process multiplies by AMX."""
 
 enter = compiled(_native_enter if NATIVE else _plain_enter)

@@ -9,7 +9,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import models, overload, register_model
 
 from ml.x86.emit import (
@@ -25,6 +24,7 @@ from ml.x86.emit import (
     at,
     broadcast,
     called,
+    everywhere,
     features,
     operation,
 )
@@ -75,10 +75,6 @@ class _FloatsModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, FLOATS)
 
 
-def _all(value: float, kind: Any = FLOATS) -> Any:
-    return ir.Constant(kind, [value] * LANES)
-
-
 @operation(floats, types.int64)
 def load(builder: Any, address: Any) -> Any:
     """16 numbers of float32."""
@@ -105,9 +101,9 @@ def store_brain(builder: Any, address: Any, values: Any) -> None:
         return
     # Without an instruction for it LLVM calls a function that Python's process does not have.
     bits = builder.bitcast(values, WHOLE)
-    odd = builder.and_(builder.lshr(bits, _all(16, WHOLE)), _all(1, WHOLE))
-    raised = builder.add(builder.add(bits, _all(0x7FFF, WHOLE)), odd)
-    upper = builder.trunc(builder.lshr(raised, _all(16, WHOLE)), _short_lanes)
+    odd = builder.and_(builder.lshr(bits, everywhere(16, WHOLE)), everywhere(1, WHOLE))
+    raised = builder.add(builder.add(bits, everywhere(0x7FFF, WHOLE)), odd)
+    upper = builder.trunc(builder.lshr(raised, everywhere(16, WHOLE)), _short_lanes)
     builder.store(upper, at(builder, address, _short_lanes), align=2)
 
 
@@ -123,7 +119,7 @@ def store_bytes(builder: Any, address: Any, values: Any) -> None:
     # From 2**23 on the lowest bit of a float32 is worth 1, so that adding has rounded; as whole numbers their bits are
     # in the same order.
     bits = builder.bitcast(values, WHOLE)
-    low, high = _all(_TO_BYTES_BITS, WHOLE), _all(_TO_BYTES_BITS + 255, WHOLE)
+    low, high = everywhere(_TO_BYTES_BITS, WHOLE), everywhere(_TO_BYTES_BITS + 255, WHOLE)
     bits = builder.select(builder.icmp_signed(">", bits, low), bits, low)
     bits = builder.select(builder.icmp_signed("<", bits, high), bits, high)
     kind = ir.VectorType(BYTE, LANES)
@@ -141,9 +137,15 @@ def brain(builder: Any, address: Any) -> Any:
 def load_every_second_brain(builder: Any, address: Any, odd: Any) -> Any:
     """Of 16 pairs of bfloat16 the first numbers, or the second where `odd` is 1."""
     bits = builder.load(at(builder, address, WHOLE), align=2)
-    low = builder.shl(bits, _all(16, WHOLE))
-    high = builder.and_(bits, _all(0xFFFF0000, WHOLE))
-    return builder.bitcast(builder.select(builder.trunc(odd, ir.IntType(1)), high, low), FLOATS)
+    low, high = halves_of_pairs(builder, bits)
+    return builder.select(builder.trunc(odd, ir.IntType(1)), high, low)
+
+
+def halves_of_pairs(builder: Any, bits: Any) -> tuple[Any, Any]:
+    """The first and the second numbers of 16 pairs of bfloat16, in float32, of which each is the upper half."""
+    lower = builder.shl(bits, everywhere(16, WHOLE))
+    upper = builder.and_(bits, everywhere(0xFFFF0000, WHOLE))
+    return builder.bitcast(lower, FLOATS), builder.bitcast(upper, FLOATS)
 
 
 @operation(floats, types.float32)
@@ -234,9 +236,7 @@ def total(builder: Any, values: Any) -> Any:
 
 
 def _reduced(builder: Any, name: str, values: list[Any]) -> Any:
-    kind = ir.FunctionType(F32, [value.type for value in values])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, values, fastmath=["reassoc", "nnan"])
+    return called(builder, name, *values, returned=F32, fastmath=("reassoc", "nnan"))
 
 
 @operation(floats, floats, types.int64, types.float32)
@@ -250,29 +250,29 @@ def first(builder: Any, values: Any, count: Any, other: Any) -> Any:
 @operation(floats, floats)
 def power_of_two(builder: Any, values: Any) -> Any:
     """`2 ** x` of numbers that are not above 0, to five digits; below -126 it is next to 0."""
-    values = _chosen(builder, ">", values, _all(-126.0))
+    values = _chosen(builder, ">", values, everywhere(-126.0))
     whole = builder.fptosi(values, WHOLE)
     rest = builder.fsub(values, builder.sitofp(whole, FLOATS))
     found = _polynomial(builder, rest, EXP2)
-    shifted = builder.shl(whole, _all(23, WHOLE))
+    shifted = builder.shl(whole, everywhere(23, WHOLE))
     return builder.bitcast(builder.add(builder.bitcast(found, WHOLE), shifted), FLOATS)
 
 
 @operation(floats, floats)
 def gelu(builder: Any, values: Any) -> Any:
     """`x * Phi(x)`, Phi the distribution function of the normal distribution, to four digits."""
-    near = _chosen(builder, "<", values, _all(NORMAL_EDGE))
-    near = _chosen(builder, ">", near, _all(-NORMAL_EDGE))
+    near = _chosen(builder, "<", values, everywhere(NORMAL_EDGE))
+    near = _chosen(builder, ">", near, everywhere(-NORMAL_EDGE))
     square = builder.fmul(near, near)
     above = builder.fmul(near, _polynomial(builder, square, NORMAL))
-    return builder.fmul(values, builder.fadd(above, _all(0.5)))
+    return builder.fmul(values, builder.fadd(above, everywhere(0.5)))
 
 
 def _polynomial(builder: Any, values: Any, coefficients: list[float]) -> Any:
     """Horner's scheme; the coefficient of the lowest power first."""
-    found = _all(coefficients[-1])
+    found = everywhere(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        found = called(builder, "llvm.fma.v16f32", found, values, _all(coefficient))
+        found = called(builder, "llvm.fma.v16f32", found, values, everywhere(coefficient))
     return found
 
 

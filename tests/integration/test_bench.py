@@ -36,6 +36,7 @@ def test_only_what_the_processor_gains_by_is_tried() -> None:
     tiles = frozenset({"amx_tile", "amx_bf16"})
     if importlib.util.find_spec("numba"):
         assert ("amx", "bfloat16") in {(one.backend, one.arithmetic) for one in engines(tiles, 4)}
+        assert ("bytes", "int8-static") in plain
     assert all((one.processes, one.threads) == (1, 4) for one in engines(frozenset(), 4))
 
 

@@ -8,8 +8,10 @@ import pytest
 from redis import Redis
 from sqlalchemy import make_url
 
+from cli import model_commands
 from jobs.errors import SettingsError
 from jobs.settings import SETTINGS_TABLE, SHIPPED_MODEL, Settings
+from ml import classifier
 
 BAD = [
     ("DATABASE_URL", "mysql://localhost/rubrika"),
@@ -213,3 +215,12 @@ def test_a_password_without_its_place_is_refused(tmp_path: Path, url: str, conte
     secret.write_text(content)
     with pytest.raises(SettingsError, match=r"^DATABASE_PASSWORD_FILE must "):
         Settings.from_env({"DATABASE_URL": url, "DATABASE_PASSWORD_FILE": str(secret)})
+
+
+def test_what_may_be_chosen_is_the_same_for_the_service_and_on_the_command_line() -> None:
+    for backend in classifier.BACKENDS:
+        assert Settings.from_env({"RUBRIKA_BACKEND": backend}).backend == backend
+    for arithmetic in classifier.ARITHMETICS:
+        assert Settings.from_env({"RUBRIKA_ARITHMETIC": arithmetic}).arithmetic == arithmetic
+    assert model_commands.BACKENDS == classifier.BACKENDS
+    assert set(model_commands.ARITHMETICS) == set(classifier.ARITHMETICS)
