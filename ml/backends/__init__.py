@@ -134,12 +134,12 @@ def suits_amx(flags: frozenset[str]) -> bool:
 def suits_bytes(flags: frozenset[str]) -> bool:
     """Say whether our own kernels in 8 bits are to compute, where fixed ranges are exact enough.
 
-    AVX2 multiplies and adds pairs of 8-bit numbers without VNNI too, in three steps instead of one. With AVX-512 or
-    `avx_vnni` beside it nothing was measured, and with AMX others are faster.
+    AVX2 and AVX-512 multiply and add pairs of 8-bit numbers without VNNI too, in three steps instead of one. With AMX
+    others are faster, and OpenVINO knows `avx_vnni`, which our kernels do not.
     """
     if suits_amx(flags):
         return False
-    return "avx512_vnni" in flags or ("avx2" in flags and not flags & (VNNI | {"avx512f"}))
+    return "avx512_vnni" in flags or ("avx2" in flags and not flags & VNNI)
 
 
 def adds_in_pairs(flags: frozenset[str]) -> bool:

@@ -1,7 +1,7 @@
 """Products of a few rows with 32 columns, by instructions that multiply and add neighbouring numbers of a vector.
 
 `VPDPBUSD` (AVX-512 VNNI) multiplies 16 times four unsigned bytes with four signed ones and adds the products to 16
-sums of 32 bits, `VDPBF16PS` (AVX-512 BF16) 16 times two pairs of bfloat16 to 16 of float32. With AVX2 alone
+sums of 32 bits, `VDPBF16PS` (AVX-512 BF16) 16 times two pairs of bfloat16 to 16 of float32. Without VNNI
 `VPMADDUBSW` multiplies bytes and adds two products in 16 bits, `VPMADDWD` two such sums in 32 (Intel 64 and IA-32
 Architectures Software Developer's Manual, volume 2). Sums stay in registers until they are done.
 """
@@ -22,7 +22,10 @@ VNNI = "avx512vnni" in features()
 """Whether the processor adds four products of bytes to a sum by one instruction, in 32 bits; else two of them must fit
 into 16 bits (`ml.weights.round_rows`)."""
 
-INSTRUCTIONS = "VNNI" if VNNI else "AVX2" if {"avx2", "fma", "f16c"} <= features() else ""
+WORDS = "avx512bw" in features()
+"""Whether it does that with 64 bytes at a time, else with 32."""
+
+INSTRUCTIONS = "VNNI" if VNNI else "AVX-512" if WORDS else "AVX2" if {"avx2", "fma", "f16c"} <= features() else ""
 """By what bytes are multiplied; nothing where LLVM would call functions that are not there."""
 
 PAIRS = "avx512bf16" in features()
@@ -33,6 +36,7 @@ AT_ONCE = (8, 2) if "avx512f" in features() else (4, 1)
 is multiplied no more than there are registers, 32, or 16 of half the size."""
 
 _bytes = ir.VectorType(BYTE, 4 * LANES)
+_shorts = ir.VectorType(SHORT, 2 * LANES)
 _half_shorts = ir.VectorType(SHORT, LANES)
 _half_whole = ir.VectorType(I32, LANES // 2)
 
@@ -44,6 +48,12 @@ def _four_bytes(builder: Any, sums: Any, row: Any, column: Any) -> Any:
     row, column = (builder.bitcast(one, _bytes) for one in (row, column))
     if VNNI:
         return called(builder, "llvm.x86.avx512.vpdpbusd.512", sums, row, column)
+    if WORDS:
+        two = called(builder, "llvm.x86.avx512.pmaddubs.w.512", row, column, returned=_shorts)
+        four = called(
+            builder, "llvm.x86.avx512.pmaddw.d.512", two, ir.Constant(_shorts, [1] * 2 * LANES), returned=WHOLE
+        )
+        return builder.add(sums, four)
     ones, halves = ir.Constant(_half_shorts, [1] * LANES), []
     for start in (0, 2 * LANES):
         chosen = ir.Constant(ir.VectorType(I32, 2 * LANES), list(range(start, start + 2 * LANES)))

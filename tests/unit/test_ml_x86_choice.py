@@ -59,7 +59,9 @@ VNNI = frozenset({"avx512_vnni", "avx512f", "avx2"})
 
 
 @pytest.mark.parametrize("arithmetic", ["auto", "int8-static"])
-@pytest.mark.parametrize("flags", [VNNI, frozenset({"avx2"})], ids=["vnni", "avx2"])
+@pytest.mark.parametrize(
+    "flags", [VNNI, frozenset({"avx2"}), frozenset({"avx2", "avx512f"})], ids=["vnni", "avx2", "avx512"]
+)
 def test_they_are_chosen_where_bytes_are_multiplied_and_ranges_agree(
     folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: frozenset[str], arithmetic: str
 ) -> None:
@@ -76,7 +78,6 @@ def test_they_are_chosen_where_bytes_are_multiplied_and_ranges_agree(
         (VNNI | AMX, "int8-static", OpenVinoBackend),
         (VNNI, "float", OpenVinoBackend),
         (VNNI, "int8", OpenVinoBackend),
-        (frozenset({"avx2", "avx512f"}), "auto", OpenVinoBackend),
         (frozenset({"avx2", "avx_vnni"}), "auto", OpenVinoBackend),
         (frozenset(), "int8-static", OpenVinoBackend),
     ],
