@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.x86 import amx_kernels, byte_kernels, tiles
-from ml.x86.amx_network import BLOCK, as_tiles
+from ml.x86.amx_network import AmxNetwork, as_tiles
 from ml.x86.byte_network import as_columns
 from ml.x86.dots import ROWS
 from ml.x86.emit import compiled
@@ -48,7 +48,7 @@ class AmxProduct(Product):
     """In bfloat16."""
 
     def __init__(self, tokens: int, inputs: int, outputs: int) -> None:
-        rng, tokens = np.random.default_rng(0), rounded_up(tokens, BLOCK)
+        rng, tokens = np.random.default_rng(0), rounded_up(tokens, AmxNetwork.rows)
         given = as_tiles(rng.standard_normal((inputs, tokens), dtype=np.float32))
         weights = as_tiles(rng.standard_normal((inputs, outputs), dtype=np.float32))
         self.kept = [copied(given), copied(weights), aligned(2 * amx_kernels.SUMS), tiles.configuration()]

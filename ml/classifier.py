@@ -241,7 +241,8 @@ def load_backend(
     if backend == "auto" and (device == "cuda" or model.config.get("model_type") != "bert"):
         backend = "torch"
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
-    own = _own_kernels(backend, chosen, agree)
+    fixed = chosen == "int8-static" or (chosen == "auto" and agree)
+    own = _own_kernels(backend, chosen, fixed)
     if own is not None:
         try:
             return own(model, threads, cache_dir)
@@ -251,7 +252,6 @@ def load_backend(
             log.info("the network runs elsewhere: %s", error)
     if backend == "auto":
         backend = "openvino"
-        fixed = chosen == "int8-static" or (chosen == "auto" and agree)
         if fixed and suits_onnxruntime(flags) and importlib.util.find_spec("onnxruntime"):
             backend = "onnxruntime"
     if backend == "openvino":
@@ -278,10 +278,10 @@ def load_backend(
     return TorchBackend(model, device, threads, chosen)
 
 
-def _own_kernels(backend: str, arithmetic: Arithmetic, agree: bool) -> "type[OwnBackend] | None":
-    """Return what of our own is to compute, named or fastest; None: nothing."""
+def _own_kernels(backend: str, arithmetic: Arithmetic, fixed: bool) -> "type[OwnBackend] | None":
+    """Return what of our own is to compute, named or fastest; None: nothing. `fixed`: whether fixed ranges will do."""
     if backend == "auto":
-        flags, fixed = processor_flags(), arithmetic == "int8-static" or (arithmetic == "auto" and agree)
+        flags = processor_flags()
         if arithmetic in IN_BFLOAT16 and suits_amx(flags):
             backend = "amx"
         elif fixed and suits_bytes(flags):

@@ -149,7 +149,7 @@ def adds_in_pairs(flags: frozenset[str]) -> bool:
 
 
 def suits_onnxruntime(flags: frozenset[str]) -> bool:
-    """Say whether 8 bits in fixed ranges are fastest by ONNX Runtime on a processor with these instructions.
+    """Say whether 8 bits in fixed ranges are faster by ONNX Runtime than by OpenVINO, with these instructions.
 
     AVX2 multiplies and adds pairs of 8-bit numbers without VNNI too, in three steps instead of one. OpenVINO makes no
     use of that, and is no faster in 8 bits than in float32.

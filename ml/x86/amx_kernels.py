@@ -211,8 +211,8 @@ def encode(
     merged: npt.NDArray[np.bool_],
     embedding: npt.NDArray[np.int64],
     layers: npt.NDArray[np.int64],
-    work: npt.NDArray[np.int64],
     configuration: int,
+    work: npt.NDArray[np.int64],
     room: int,
     block_rows: int,
     width: int,
@@ -231,8 +231,8 @@ def encode(
         layers: addresses (layers, 12): weights and bias of query, key and value in one and of the output of attention,
             scale and shift of its normalisation, weights and bias of both halves of the feed-forward part, scale and
             shift of its normalisation.
-        work: addresses of what is made between, as `Buffers` has them, and where the tiles of others are remembered.
         configuration: where that of our tiles lies.
+        work: addresses of what is made between, as `Buffers` has them, and where the tiles of others are remembered.
         room: tokens that there is room for, a multiple of 32.
         block_rows: tokens that go through the second half of a layer together, so that they stay in the cache.
     """

@@ -5,58 +5,22 @@ import numpy.typing as npt
 
 from ml.artifact import ModelFolder
 from ml.x86 import amx_kernels
-from ml.x86.network import INNER_BYTES, Array, Buffers, Network
+from ml.x86.network import Array, Network
 from ml.x86.tiles import CONFIGURATION, DEPTH, ROWS, configuration
-
-BLOCK = 2 * ROWS
-"""Tokens that are computed together."""
 
 
 class AmxNetwork(Network):
     """As `Network`, with weights in bfloat16."""
 
+    kernel = staticmethod(amx_kernels.encode)
+    rows = 2 * ROWS
+    item = 2
+    sums = 2 * amx_kernels.SUMS
+    more = (CONFIGURATION,)
+
     def __init__(self, folder: ModelFolder) -> None:
         super().__init__(folder)
-        self._configuration = self._keep(configuration())
-
-    @property
-    def _block_rows(self) -> int:
-        return max(1, INNER_BYTES // (2 * self._wide * BLOCK)) * BLOCK
-
-    def buffers(self) -> Buffers:
-        """Return memory to compute in."""
-        return Buffers(self._sizes, BLOCK, self._block_rows)
-
-    def _sizes(self, room: int, line: int) -> list[int]:
-        width, size = self._width, self._width // self._heads
-        one_head = [line * size * 2, line * size * 2, BLOCK * line * 4, BLOCK * line * 2, BLOCK * 64]
-        all_tokens = [room * width * 4, room * width * 2, 3 * room * width * 2, room * width * 2]
-        inner = self._block_rows * self._wide * 2
-        return [*one_head, 2 * amx_kernels.SUMS, *all_tokens, inner, CONFIGURATION]
-
-    def _encode(
-        self,
-        ids: npt.NDArray[np.int32],
-        starts: npt.NDArray[np.int64],
-        weights: npt.NDArray[np.float32],
-        buffers: Buffers,
-    ) -> None:
-        amx_kernels.encode(
-            ids,
-            starts,
-            weights,
-            self._merged,
-            self._embedding,
-            self._layers,
-            buffers.addresses,
-            self._configuration,
-            buffers.room,
-            buffers.block_rows,
-            self._width,
-            self._heads,
-            self._wide,
-            self._epsilon,
-        )
+        self._beside = self._keep(configuration())
 
     def _layer(self, name: str) -> list[int]:
         width, wide, attention = self._width, self._wide, f"{name}.attention"

@@ -9,7 +9,7 @@ from ml.ranges import Range, Ranges
 from ml.x86 import byte_kernels
 from ml.x86.dots import ROWS, VNNI
 from ml.x86.emit import LANES
-from ml.x86.network import INNER_BYTES, Array, Buffers, Network
+from ml.x86.network import Array, Network
 from ml.x86.steps import BLOCK
 from ml.x86.vectors import TO_BYTES
 
@@ -28,51 +28,18 @@ class ByteNetwork(Network):
         ModelError: besides, the ranges do not fit the network.
     """
 
+    kernel = staticmethod(byte_kernels.encode)
+    rows = ROWS
+    item = 1
+    sums = byte_kernels.SUMS
+
     def __init__(self, folder: ModelFolder, ranges: Ranges) -> None:
         self._ranges = ranges
         self._zeros: list[list[float]] = []
         super().__init__(folder)
         # The last normalisation rounds as well, for a layer that is not there.
         self._layers = np.concatenate([self._layers, self._layers[:1]])
-        self._zero_bytes = np.array([*self._zeros, self._zeros[0]], dtype=np.float32)
-
-    @property
-    def _block_rows(self) -> int:
-        return max(1, INNER_BYTES // (self._wide * ROWS)) * ROWS
-
-    def buffers(self) -> Buffers:
-        """Return memory to compute in."""
-        return Buffers(self._sizes, ROWS, self._block_rows)
-
-    def _sizes(self, room: int, line: int) -> list[int]:
-        width, size = self._width, self._width // self._heads
-        one_head = [line * size * 2, line * size * 2, ROWS * line * 4, ROWS * line * 2, ROWS * 64]
-        all_tokens = [room * width * 4, room * width, 3 * room * width * 2, room * width]
-        return [*one_head, byte_kernels.SUMS, *all_tokens, self._block_rows * self._wide]
-
-    def _encode(
-        self,
-        ids: npt.NDArray[np.int32],
-        starts: npt.NDArray[np.int64],
-        weights: npt.NDArray[np.float32],
-        buffers: Buffers,
-    ) -> None:
-        byte_kernels.encode(
-            ids,
-            starts,
-            weights,
-            self._merged,
-            self._embedding,
-            self._layers,
-            self._zero_bytes,
-            buffers.addresses,
-            buffers.room,
-            buffers.block_rows,
-            self._width,
-            self._heads,
-            self._wide,
-            self._epsilon,
-        )
+        self._beside = np.array([*self._zeros, self._zeros[0]], dtype=np.float32)
 
     def _layer(self, name: str) -> list[int]:
         width, wide = self._width, self._wide

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,24 @@ class Network(ABC):
     Raises:
         ModelError: weights are missing or of another shape than the configuration says.
     """
+
+    kernel: Callable[..., None]
+    """Computes the states of all tokens; the places of texts and the weights of tokens become those that are left."""
+
+    rows: ClassVar[int]
+    """Tokens that are computed together."""
+
+    item: ClassVar[int]
+    """Bytes of a number that a product is given."""
+
+    sums: ClassVar[int]
+    """Bytes of the products that are in hand."""
+
+    more: ClassVar[tuple[int, ...]] = ()
+    """Bytes of what else `kernel` works in."""
+
+    _beside: Any
+    """What `kernel` is given beside the weights."""
 
     def __init__(self, folder: ModelFolder) -> None:
         config = folder.config
@@ -77,24 +95,39 @@ class Network(ABC):
         np.cumsum(lengths, out=starts[1:])
         whole, weights = starts.copy(), np.ones(len(ids), dtype=np.float32)
         buffers.make_room(len(ids), longest)
-        self._encode(ids, starts, weights, buffers)
+        self.kernel(
+            ids,
+            starts,
+            weights,
+            self._merged,
+            self._embedding,
+            self._layers,
+            self._beside,
+            buffers.addresses,
+            buffers.room,
+            buffers.block_rows,
+            self._width,
+            self._heads,
+            self._wide,
+            self._epsilon,
+        )
         pooled = self._pooled(buffers.states, starts, weights)
         logits: Logits = pooled @ self._head[0] + self._head[1]
         return logits if self._ngrams is None else logits + ngram_logits(self._ngrams, ids, whole)
 
-    @abstractmethod
     def buffers(self) -> "Buffers":
         """Return memory to compute in."""
+        return Buffers(self._sizes, self.rows, self._block_rows)
 
-    @abstractmethod
-    def _encode(
-        self,
-        ids: npt.NDArray[np.int32],
-        starts: npt.NDArray[np.int64],
-        weights: npt.NDArray[np.float32],
-        buffers: "Buffers",
-    ) -> None:
-        """Compute the states of all tokens; `starts` and `weights` become those of the tokens that are left."""
+    @property
+    def _block_rows(self) -> int:
+        return max(1, INNER_BYTES // (self.item * self._wide * self.rows)) * self.rows
+
+    def _sizes(self, room: int, line: int) -> list[int]:
+        keys, states = line * (self._width // self._heads) * 2, room * self._width
+        one_head = [keys, keys, self.rows * line * 4, self.rows * line * 2, self.rows * 64, self.sums]
+        all_tokens = [states * 4, states * self.item, 3 * states * 2, states * self.item]
+        return [*one_head, *all_tokens, self._block_rows * self._wide * self.item, *self.more]
 
     @abstractmethod
     def _layer(self, name: str) -> list[int]:

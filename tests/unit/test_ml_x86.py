@@ -19,7 +19,7 @@ from ml.artifact import ModelFolder
 from ml.backends.own_cpu import AmxBackend, OwnBackend
 from ml.errors import DeviceLostError
 from ml.running import Runner
-from ml.x86 import amx_network, byte_network, network
+from ml.x86 import network
 from tests.kernel_models import KINDS, LENGTHS, LIMITS, float32, model, network_of, texts_of
 from tests.tiny_model import POSITIONS
 
@@ -83,8 +83,7 @@ def test_stretches_of_a_batch_go_through_the_second_half_one_by_one(
     buffers = whole.buffers()
     assert buffers.block_rows > sum(LENGTHS)
     expected = whole.logits(texts, buffers)
-    monkeypatch.setattr(amx_network, "INNER_BYTES", 1)
-    monkeypatch.setattr(byte_network, "INNER_BYTES", 1)
+    monkeypatch.setattr(network, "INNER_BYTES", 1)
     parted = network_of(folder, kind)
     buffers = parted.buffers()
     assert buffers.block_rows <= 32
