@@ -18,7 +18,7 @@ import numpy as np
 from jobs.settings import PROJECT_ROOT
 from ml.artifact import ModelFolder
 from ml.backends import BFLOAT16, VNNI, processor_flags, suits_amx, suits_bytes
-from ml.backends.own_cpu import MULTIPLE
+from ml.backends.own_cpu import AmxByteBackend
 
 SECONDS = 0.25
 """A rate is the best of several measurements of at least so long."""
@@ -87,12 +87,17 @@ def ceilings(shape: Shape, device: str, threads: int, tokens: int) -> dict[str, 
         for name, bits in (("float32", 32), ("bfloat16", 16), ("int8", 8))
         if device == "cuda" or not NEEDED[name] or NEEDED[name] & processor_flags()
     }
-    whole = all(size % MULTIPLE == 0 for product in shape.products for size in product)
+    whole = all(size % AmxByteBackend.multiple == 0 for product in shape.products for size in product)
     if device == "cpu" and whole and importlib.util.find_spec("numba"):
         # Apart from that of the library, by which machines can be compared.
-        for kind, suits in (("bfloat16", suits_amx), ("int8", suits_bytes)):
-            if suits(processor_flags()):
-                rates[f"{kind}, own kernel"] = by_own_kernel(kind, shape.products, threads, tokens)
+        amx, in_bytes = suits_amx(processor_flags()), suits_bytes(processor_flags())
+        for name, kind, suits in (
+            ("bfloat16", "bfloat16", amx),
+            ("int8", "int8 by AMX", amx and in_bytes),
+            ("int8", "int8", in_bytes and not amx),
+        ):
+            if suits:
+                rates[f"{name}, own kernel"] = by_own_kernel(kind, shape.products, threads, tokens)
     if device == "cpu":
         # The library behind torch is slow in float32 on processors of other makers; that behind NumPy is not.
         rates["float32"] = max(rates["float32"], by_numpy(shape.products, threads, tokens))
@@ -108,12 +113,16 @@ def by_numpy(products: Sequence[tuple[int, int]], threads: int, tokens: int) -> 
 
 
 def by_own_kernel(kind: str, products: Sequence[tuple[int, int]], threads: int, tokens: int) -> float:
-    """Operations a second of these products by our own kernel, `bfloat16` by AMX or `int8`, in each thread by
-    itself; nothing is done with what comes out."""
-    from bench.products import AmxProduct, ByteProduct
+    """Operations a second of these products by our own kernel, `bfloat16` and `int8 by AMX` or `int8`, in each thread
+    by itself; nothing is done with what comes out."""
+    from bench.products import AmxByteProduct, AmxProduct, ByteProduct
 
-    product = AmxProduct if kind == "bfloat16" else ByteProduct
-    made = [[product(tokens, inputs, outputs) for inputs, outputs in products] for _ in range(threads)]
+    products_of: dict[str, Callable[[int, int, int], Callable[[], None]]] = {
+        "bfloat16": AmxProduct,
+        "int8 by AMX": AmxByteProduct,
+        "int8": ByteProduct,
+    }
+    made = [[products_of[kind](tokens, inputs, outputs) for inputs, outputs in products] for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
 
         def together(number: int) -> Callable[[], object]:

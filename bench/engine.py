@@ -38,7 +38,8 @@ from bench.networks import (
 )
 from jobs.cores import available_cores
 from ml.artifact import ModelFolder, ModelInfo
-from ml.backends import BFLOAT16, Backend, processor_flags
+from ml.backends import BFLOAT16, Backend, processor_flags, suits_amx
+from ml.backends.own_cpu import ByteBackend
 from ml.batches import plan
 from ml.classifier import Classifier, load_backend
 from ml.posts import Post
@@ -214,7 +215,8 @@ def our_arms(
                 ("OpenVINO int8 in fixed ranges", "openvino", "int8-static"),
                 ("ONNX Runtime int8 in fixed ranges", "onnxruntime", "int8-static"),
             ]
-            choices.append(("own kernels, int8 in fixed ranges", "bytes", "int8-static"))
+        if suits_amx(processor_flags()):
+            choices.append(("own kernels, bfloat16", "amx", "bfloat16"))
         if processor_flags() & BFLOAT16:
             choices.append(("torch bfloat16 packed", "torch", "bfloat16"))
     for name, backend, arithmetic in choices:
@@ -223,6 +225,8 @@ def our_arms(
         if threads > 1:
             yield "OpenVINO int8 dynamic, one stream", partial(one_stream, folder, cache, threads)
         yield "ONNX Runtime int8 dynamic", partial(dynamic_onnxruntime, folder, cache, threads)
+        if folder.ranges is not None:
+            yield "own kernels, int8 in fixed ranges, no AMX", partial(ByteBackend, folder, threads, cache)
 
 
 def one_stream(folder: ModelFolder, cache: Path, threads: int) -> Backend:

@@ -243,11 +243,11 @@ def load_backend(
     flags, agree = processor_flags(), model.ranges is not None and model.ranges.agree
     fixed = chosen == "int8-static" or (chosen == "auto" and agree)
     own = _own_kernels(backend, chosen, fixed)
-    if own is not None:
+    for number, kernels in enumerate(own, 1):
         try:
-            return own(model, threads, cache_dir)
+            return kernels(model, threads, cache_dir)
         except BackendError as error:
-            if backend != "auto":
+            if backend != "auto" and number == len(own):
                 raise
             log.info("the network runs elsewhere: %s", error)
     if backend == "auto":
@@ -278,21 +278,28 @@ def load_backend(
     return TorchBackend(model, device, threads, chosen)
 
 
-def _own_kernels(backend: str, arithmetic: Arithmetic, fixed: bool) -> "type[OwnBackend] | None":
-    """Return what of our own is to compute, named or fastest; None: nothing. `fixed`: whether fixed ranges will do."""
-    if backend == "auto":
-        flags = processor_flags()
-        if arithmetic in IN_BFLOAT16 and suits_amx(flags):
-            backend = "amx"
-        elif fixed and suits_bytes(flags):
-            backend = "bytes"
-    if backend not in OWN:
-        return None
-    if arithmetic not in OWN[backend]:
-        raise BackendError(f"The kernels of the backend {backend} compute in {OWN[backend][-1]}, not in {arithmetic}.")
-    from ml.backends.own_cpu import AmxBackend, ByteBackend
+def _own_kernels(backend: str, arithmetic: Arithmetic, fixed: bool) -> "list[type[OwnBackend]]":
+    """Return what of our own may compute, the fastest first. `fixed`: whether fixed ranges will do."""
+    from ml.backends.own_cpu import AmxBackend, AmxByteBackend, ByteBackend
 
-    return AmxBackend if backend == "amx" else ByteBackend
+    flags = processor_flags()
+    amx, in_bytes = suits_amx(flags), fixed and suits_bytes(flags)
+    if backend in OWN:
+        if arithmetic not in OWN[backend]:
+            raise BackendError(
+                f"The kernels of the backend {backend} compute in {OWN[backend][-1]}, not in {arithmetic}."
+            )
+        if backend == "amx":
+            return [AmxBackend]
+        return [AmxByteBackend, ByteBackend] if amx and suits_bytes(flags) else [ByteBackend]
+    if backend != "auto":
+        return []
+    choices: list[tuple[type[OwnBackend], bool]] = [
+        (AmxByteBackend, amx and in_bytes),
+        (AmxBackend, amx and arithmetic in IN_BFLOAT16),
+        (ByteBackend, in_bytes),
+    ]
+    return [kernels for kernels, suits in choices if suits]
 
 
 def _streams(arithmetic: Arithmetic, threads: int) -> int:

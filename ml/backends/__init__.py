@@ -4,7 +4,8 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.batches import Batching, Ids
+from ml.errors import MemoryShortError
 
 Arithmetic = Literal["auto", "float", "float32", "bfloat16", "int8", "int8-static"]
 """`float` leaves the choice between float32 and bfloat16 to the backend, `auto` that of int8 as well. In `int8` each
@@ -54,6 +56,25 @@ class Backend(Protocol):
             BackendError: it is known by now that nothing can be computed.
         """
         ...
+
+
+SHORT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate memory", "out of memory")
+"""Of which one stands in the words of a library for processors that did not get the memory it asked for."""
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Raise what a library says of missing memory in words alone as `MemoryShortError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if not any(words in said.lower() for words in SHORT_OF_MEMORY):
+            raise
+    else:
+        return
+    # Not sooner: until the error is forgotten, what it has interrupted holds its memory.
+    raise MemoryShortError(f"The memory does not suffice: {said}")
 
 
 def at_once(logits: Logits) -> Pending:
@@ -134,11 +155,11 @@ def suits_amx(flags: frozenset[str]) -> bool:
 def suits_bytes(flags: frozenset[str]) -> bool:
     """Say whether our own kernels in 8 bits are to compute, where fixed ranges are exact enough.
 
-    AVX2 and AVX-512 multiply and add pairs of 8-bit numbers without VNNI too, in three steps instead of one. With AMX
-    others are faster, and OpenVINO knows `avx_vnni`, which our kernels do not.
+    AVX2 and AVX-512 multiply and add pairs of 8-bit numbers without VNNI too, in three steps instead of one. OpenVINO
+    knows `avx_vnni`, which our kernels do not.
     """
     if suits_amx(flags):
-        return False
+        return "amx_int8" in flags
     return "avx512_vnni" in flags or ("avx2" in flags and not flags & VNNI)
 
 

@@ -54,13 +54,16 @@ class OwnBackend(ABC):
     loops: ClassVar[bool] = False
     """Whether loops may do what they do."""
 
+    multiple: ClassVar[int] = MULTIPLE
+    """Of which the sizes of its products must be multiples."""
+
     tokens: ClassVar[int]
     """Of a batch, at most: the weights are read once for all of them, and a single text waits until they are done."""
 
     def __init__(
         self, folder: ModelFolder, threads: int = 0, cache_dir: Path | None = None, emulated: bool = False
     ) -> None:
-        if reason := why_not(folder):
+        if reason := why_not(folder, self.multiple):
             raise BackendError(
                 f"Our own kernels do not know the network of {folder.path}: {reason}. Choose another backend "
                 "(RUBRIKA_BACKEND=auto)."
@@ -149,6 +152,30 @@ class AmxBackend(OwnBackend):
         return AmxNetwork(folder)
 
 
+class AmxByteBackend(OwnBackend):
+    """In 8 bits within the ranges of the folder, by AMX.
+
+    Raises:
+        ModelError: besides, the folder has no ranges, or such as do not fit the network.
+    """
+
+    arithmetic = "int8 in fixed ranges"
+    needs = "AMX with 8 bits and bfloat16"
+    loops = True
+    multiple = 64
+    tokens = 1536
+
+    def _instructions(self) -> str:
+        from ml.x86 import tiles
+
+        return "AMX" if tiles.NATIVE_BYTES else ""
+
+    def _load(self, folder: ModelFolder) -> "Network":
+        from ml.x86.byte_network import AmxByteNetwork
+
+        return AmxByteNetwork(folder, folder.fixed_ranges())
+
+
 class ByteBackend(OwnBackend):
     """In 8 bits within the ranges of the folder, by AVX-512 VNNI or AVX2.
 
@@ -171,14 +198,17 @@ class ByteBackend(OwnBackend):
         return ByteNetwork(folder, folder.fixed_ranges())
 
 
-def why_not(folder: ModelFolder) -> str:
-    """Return why the kernels do not know a network; nothing where they do."""
+def why_not(folder: ModelFolder, multiple: int = MULTIPLE) -> str:
+    """Return why kernels whose products have sizes of this multiple do not know a network; nothing where they do."""
     config = folder.config
     if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute":
         return f"it is an encoder of type {config.get('model_type')!r}"
     if config.get("hidden_act", "gelu") != "gelu":
         return f"its activation is {config['hidden_act']!r}"
     width, wide, heads = (int(config[name]) for name in ("hidden_size", "intermediate_size", "num_attention_heads"))
-    if width % MULTIPLE or wide % MULTIPLE or width // heads % MULTIPLE:
-        return f"its sizes {width}, {wide} and {width // heads} (of a head) are no multiples of {MULTIPLE}"
+    if width % multiple or wide % multiple or width // heads % MULTIPLE:
+        return (
+            f"its sizes {width} and {wide} are no multiples of {multiple}, or {width // heads} (of a head) none of "
+            f"{MULTIPLE}"
+        )
     return ""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.x86.emit import LANES, compiled, entrance
-from ml.x86.steps import PARTS, STATES, WIDE, embed, merge, moments, softmax
+from ml.x86.steps import PARTS, STATES, WIDE, ZERO, embed, merge, moments, softmax
 from ml.x86.tiles import DEPTH, ROWS, TILE, begin_block, end_block, enter, leave, step_block
 from ml.x86.vectors import (
     fused,
@@ -19,6 +19,7 @@ from ml.x86.vectors import (
     spread,
     store,
     store_brain,
+    store_bytes,
     transpose,
 )
 
@@ -138,19 +139,30 @@ def block(
 
 @compiled
 def attend(
-    parts: int, room: int, heads: int, size: int, begin: int, count: int, context: int, work: npt.NDArray[np.int64]
+    parts: int,
+    room: int,
+    heads: int,
+    size: int,
+    begin: int,
+    count: int,
+    context: int,
+    given: int,
+    zero: np.float32,
+    work: npt.NDArray[np.int64],
 ) -> None:
     """Attention of one text: `count` tokens from `begin` on.
 
     Args:
         parts: queries, keys and values of all heads, bfloat16 (3, heads, room, size). Queries are so small that the
             power of 2 does what the exponential function is to do.
-        context: tiles that the result goes to.
+        context: where the result goes: in bytes, `given` and `zero` as for `ml.x86.byte_kernels.normalise`, or, where
+            `given` is 0, into tiles.
         work: addresses of what is made between.
     """
     keys, values, scores, shares, over, scratch = work[0], work[1], work[2], work[3], work[4], work[5]
     blocks, chunks, row = (count + DEPTH - 1) // DEPTH, size // DEPTH, size * 2
-    line = blocks * 128
+    # Of an odd number of lines of the cache, so that rows do not all lie in the same places of it.
+    line = blocks * 128 + 64
     for head in range(heads):
         asked = parts + (head * room + begin) * row
         known = asked + heads * room * row
@@ -185,11 +197,26 @@ def attend(
             for chunk in range(chunks):
                 left = values + 2 * chunk * blocks * TILE
                 block(shares, shares + blocks * TILE, 64, TILE, left, left + blocks * TILE, TILE, blocks, scratch, 128)
+                if given:
+                    column = head * size + chunk * DEPTH
+                    here, steps = context + (begin + token) * heads * size + column, given + column * 4
+                    write_bytes(scratch, over, steps, zero, rows, here, heads * size)
+                    continue
                 for place in range(rows):
                     here = tile_row(context, begin + token + place, heads * size) + (head * chunks + chunk) * TILE
                     share = load(over + place * 64)
                     store_brain(here, load(scratch + place * 128) * share)
                     store_brain(here + 32, load(scratch + place * 128 + 64) * share)
+
+
+@compiled
+def write_bytes(sums: int, shares: int, given: int, zero: np.float32, rows: int, target: int, apart: int) -> None:
+    """Write 32 sums of each of `rows` tokens, times their shares, in bytes, `apart` of them from token to token."""
+    lowest, low, high = spread(zero), load(given), load(given + 64)
+    for place in range(rows):
+        here, row, share = target + place * apart, sums + place * 128, load(shares + place * 64)
+        store_bytes(here, fused(load(row) * share, low, lowest))
+        store_bytes(here + LANES, fused(load(row + 64) * share, high, lowest))
 
 
 @compiled
@@ -252,7 +279,8 @@ def encode(
         size = width // heads
         multiply(tiles, width, layer[0], layer[1], 3 * width, 0, end, scratch, PARTS, parts, size, room)
         for text in range(len(starts) - 1):
-            attend(parts, room, heads, size, starts[text], starts[text + 1] - starts[text], context, work)
+            count = starts[text + 1] - starts[text]
+            attend(parts, room, heads, size, starts[text], count, context, 0, ZERO, work)
         for begin in range(0, end, block_rows):
             stop = min(begin + block_rows, end)
             here, seen = begin // ROWS * (width // DEPTH) * TILE, min(stop, tokens)

@@ -11,7 +11,18 @@ import numpy.typing as npt
 from ml.x86.dots import ROWS, multiply_brains, multiply_bytes
 from ml.x86.emit import LANES, compiled, entrance
 from ml.x86.steps import BLOCK, PARTS, STATES, WIDE, ZERO, embed, merge, moments, softmax
-from ml.x86.vectors import fused, gelu, load, load_whole, pair_up, spread, store, store_brain, store_bytes, transpose
+from ml.x86.vectors import (
+    fused,
+    load,
+    load_whole,
+    pair_up,
+    short_gelu,
+    spread,
+    store,
+    store_brain,
+    store_bytes,
+    transpose,
+)
 
 SUMS = ROWS * BLOCK * 4
 """Bytes of a block of sums."""
@@ -103,8 +114,8 @@ def multiply(
                 steps, other_steps = load(given + here), load(given + here + 64)
                 for row in range(ROWS):
                     sums, place = scratch + row * 128, target + (token - begin + row) * outputs + column
-                    low = gelu(fused(load_whole(sums), scales, biases))
-                    high = gelu(fused(load_whole(sums + 64), other_scales, other_biases))
+                    low = short_gelu(fused(load_whole(sums), scales, biases))
+                    high = short_gelu(fused(load_whole(sums + 64), other_scales, other_biases))
                     store_bytes(place, fused(low, steps, lowest))
                     store_bytes(place + LANES, fused(high, other_steps, lowest))
             elif goal == STATES:
@@ -137,7 +148,7 @@ def attend(
     """
     keys, values, scores, shares, over, scratch = work[0], work[1], work[2], work[3], work[4], work[5]
     blocks, chunks, row = (count + BLOCK - 1) // BLOCK, size // BLOCK, size * 2
-    line, lowest = blocks * 128, spread(zero)
+    line, lowest = blocks * 128 + 64, spread(zero)
     for head in range(heads):
         asked = parts + (head * room + begin) * row
         known = asked + heads * room * row

@@ -1,12 +1,16 @@
 """A network whose products are of bytes, within the ranges of its folder."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from ml import weights as weights_file
 from ml.artifact import ModelFolder
 from ml.ranges import Range, Ranges
-from ml.x86 import byte_kernels
+from ml.x86 import amx_byte_kernels, byte_kernels, tiles
+from ml.x86.amx_kernels import SUMS
 from ml.x86.dots import ROWS, VNNI
 from ml.x86.emit import LANES
 from ml.x86.network import Array, Network
@@ -28,7 +32,7 @@ class ByteNetwork(Network):
         ModelError: besides, the ranges do not fit the network.
     """
 
-    kernel = staticmethod(byte_kernels.encode)
+    kernel: Callable[..., None] = staticmethod(byte_kernels.encode)
     rows = ROWS
     item = 1
     sums = byte_kernels.SUMS
@@ -39,7 +43,7 @@ class ByteNetwork(Network):
         super().__init__(folder)
         # The last normalisation rounds as well, for a layer that is not there.
         self._layers = np.concatenate([self._layers, self._layers[:1]])
-        self._beside = np.array([*self._zeros, self._zeros[0]], dtype=np.float32)
+        self._beside: Any = np.array([*self._zeros, self._zeros[0]], dtype=np.float32)
 
     def _layer(self, name: str) -> list[int]:
         width, wide = self._width, self._wide
@@ -77,3 +81,16 @@ def as_columns(matrix: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     inputs, outputs = matrix.shape
     split = matrix.reshape(inputs // 4, 4, outputs // BLOCK, 2, LANES)
     return np.ascontiguousarray(split.transpose(2, 0, 3, 4, 1))
+
+
+class AmxByteNetwork(ByteNetwork):
+    """As `ByteNetwork`, whose products AMX computes."""
+
+    kernel = staticmethod(amx_byte_kernels.encode)
+    rows = 2 * tiles.ROWS
+    sums = 2 * SUMS
+    more = (tiles.CONFIGURATION,)
+
+    def __init__(self, folder: ModelFolder, ranges: Ranges) -> None:
+        super().__init__(folder, ranges)
+        self._beside = self._beside, self._keep(tiles.configuration())

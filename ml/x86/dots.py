@@ -147,3 +147,13 @@ def _summed(
 
 multiply_bytes = _product(WHOLE, _four_bytes, "Of unsigned bytes with signed ones, into whole numbers of 32 bits.")
 multiply_brains = _product(FLOATS, _two_brains, "Of numbers of bfloat16, into float32.")
+
+
+@operation(types.void, types.int64, types.int64, types.int64)
+def add_bytes(builder: Any, sums: Any, row: Any, column: Any) -> None:
+    """Add to 16 sums of 32 bits, at `sums`, the products of four unsigned bytes at `row` with 16 times four signed ones
+    at `column`."""
+    place = at(builder, sums, WHOLE)
+    four = broadcast(builder, builder.load(at(builder, row, I32), align=1), WHOLE)
+    found = _four_bytes(builder, builder.load(place, align=4), four, builder.load(at(builder, column, WHOLE), align=4))
+    builder.store(found, place, align=4)

@@ -125,7 +125,7 @@ class Network(ABC):
 
     def _sizes(self, room: int, line: int) -> list[int]:
         keys, states = line * (self._width // self._heads) * 2, room * self._width
-        one_head = [keys, keys, self.rows * line * 4, self.rows * line * 2, self.rows * 64, self.sums]
+        one_head = [keys, keys, self.rows * (line * 4 + 64), self.rows * line * 2, self.rows * 64, self.sums]
         all_tokens = [states * 4, states * self.item, 3 * states * 2, states * self.item]
         return [*one_head, *all_tokens, self._block_rows * self._wide * self.item, *self.more]
 

@@ -96,21 +96,21 @@ def test_the_ceiling_of_numpy_has_as_many_threads_as_the_engines(monkeypatch: py
     assert os.environ.get("OPENBLAS_NUM_THREADS") != "1"
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+@pytest.mark.parametrize("kind", ["bfloat16", "int8 by AMX", "int8"])
 def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     pytest.importorskip("numba", reason="Numba is not to be had for this processor or Python")
     from ml.x86.emit import features
 
     if not {"fma", "f16c", "avx2"} <= features():
         pytest.skip("this processor lacks instructions that LLVM would call functions for")
-    from bench.products import AmxProduct, ByteProduct
+    from bench.products import AmxByteProduct, AmxProduct, ByteProduct, Product
 
-    product = AmxProduct if kind == "bfloat16" else ByteProduct
-
+    products: dict[str, type[Product]] = {"bfloat16": AmxProduct, "int8 by AMX": AmxByteProduct, "int8": ByteProduct}
+    product = products[kind]
     threads: set[int] = set()
     run = product.__call__
 
-    def noted(one: AmxProduct | ByteProduct) -> None:
+    def noted(one: Product) -> None:
         threads.add(threading.get_ident())
         run(one)
         # Both are at it before either goes on.
@@ -119,7 +119,7 @@ def test_our_own_products_are_measured_in_as_many_threads(monkeypatch: pytest.Mo
     meeting = threading.Barrier(2)
     monkeypatch.setattr(ceiling, "SECONDS", 0.01)
     monkeypatch.setattr(product, "__call__", noted)
-    assert ceiling.by_own_kernel(kind, [(64, 96), (32, 64)], 2, 64) > 0
+    assert ceiling.by_own_kernel(kind, [(64, 96), (128, 64)], 2, 64) > 0
     assert len(threads) == 2
 
 

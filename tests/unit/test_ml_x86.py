@@ -48,7 +48,7 @@ def backend(folder: ModelFolder, kind: str) -> OwnBackend:
         {"pooling": "pooler", "merge_after": (2,)},
         # Heads of two rows of a tile, and one that is no power of two.
         {"sizes": (128, 2, 64)},
-        {"sizes": (96, 1, 128)},
+        {"sizes": (192, 2, 128)},
     ],
     ids=str,
 )

@@ -16,7 +16,7 @@ if not {"fma", "f16c", "avx2"} <= features():
 from ml.artifact import ModelFolder
 from ml.backends import usable
 from ml.backends.openvino_cpu import OpenVinoBackend
-from ml.backends.own_cpu import AmxBackend, ByteBackend, why_not
+from ml.backends.own_cpu import AmxBackend, AmxByteBackend, ByteBackend, why_not
 from ml.classifier import load_backend
 from ml.errors import BackendError, ModelError
 from ml.ranges import Agreement
@@ -30,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 
 
 AMX = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
+AMX_BYTES = AMX | {"amx_int8"}
 
 
 @pytest.mark.parametrize("arithmetic", ["auto", "float", "bfloat16"])
@@ -45,8 +46,10 @@ def test_they_are_chosen_where_there_is_amx(
 def test_others_compute_where_the_kernel_of_the_system_gives_no_tiles(
     folder: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml.classifier.processor_flags", lambda: AMX)
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: AMX_BYTES)
     monkeypatch.setattr(tiles, "NATIVE", False)
+    monkeypatch.setattr(tiles, "NATIVE_BYTES", False)
+    monkeypatch.setattr(ByteBackend, "_instructions", lambda _: "")
     assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, "float32"), OpenVinoBackend)
     assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, "auto"), OpenVinoBackend)
     with pytest.raises(BackendError, match="may not use it"):
@@ -76,6 +79,11 @@ def test_they_are_chosen_where_bytes_are_multiplied_and_ranges_agree(
     [
         (VNNI | AMX, "auto", AmxBackend),
         (VNNI | AMX, "int8-static", OpenVinoBackend),
+        (VNNI | AMX_BYTES, "auto", AmxByteBackend),
+        (VNNI | AMX_BYTES, "int8-static", AmxByteBackend),
+        (VNNI | AMX_BYTES, "float", AmxBackend),
+        (VNNI | AMX_BYTES, "bfloat16", AmxBackend),
+        (VNNI | AMX_BYTES, "float32", OpenVinoBackend),
         (VNNI, "float", OpenVinoBackend),
         (VNNI, "int8", OpenVinoBackend),
         (frozenset({"avx2", "avx_vnni"}), "auto", OpenVinoBackend),
@@ -93,8 +101,22 @@ def test_what_is_taken_where_several_may_compute(
 ) -> None:
     monkeypatch.setattr("ml.classifier.processor_flags", lambda: flags)
     monkeypatch.setattr(tiles, "NATIVE", True)
+    monkeypatch.setattr(tiles, "NATIVE_BYTES", "amx_int8" in flags)
     monkeypatch.setattr(ByteBackend, "_instructions", lambda _: "VNNI")
     assert isinstance(load_backend(folder, "cpu", "auto", 1, tmp_path, arithmetic), expected)
+
+
+def test_with_amx_networks_go_to_what_knows_their_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml.classifier.processor_flags", lambda: VNNI | AMX_BYTES)
+    monkeypatch.setattr(tiles, "NATIVE", True)
+    monkeypatch.setattr(tiles, "NATIVE_BYTES", True)
+    monkeypatch.setattr(ByteBackend, "_instructions", lambda _: "VNNI")
+    narrow = model(tmp_path / "model", sizes=(64, 2, 96))
+    wide = model(tmp_path / "wide", sizes=(64, 2, 128))
+    assert isinstance(load_backend(narrow, "cpu", "auto", 1, tmp_path), AmxBackend)
+    assert isinstance(load_backend(narrow, "cpu", "auto", 1, tmp_path, "int8-static"), ByteBackend)
+    assert isinstance(load_backend(narrow, "cpu", "bytes", 1, tmp_path), ByteBackend)
+    assert isinstance(load_backend(wide, "cpu", "bytes", 1, tmp_path), AmxByteBackend)
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -35,14 +35,13 @@ import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.WARNING)
 from ml import artifact
-from ml.backends.own_cpu import AmxBackend, ByteBackend
+from ml.backends.own_cpu import AmxBackend, AmxByteBackend, ByteBackend
 import numpy as np
 folder = artifact.read(Path(sys.argv[1]))
-backend = (AmxBackend if sys.argv[3] == "amx" else ByteBackend)(folder, 1, Path(sys.argv[2]), emulated=True)
+kind = {"amx": AmxBackend, "bytes": ByteBackend, "amx bytes": AmxByteBackend}[sys.argv[3]]
+backend = kind(folder, 1, Path(sys.argv[2]), emulated=True)
 print(backend.start([np.arange(5, 25, dtype=np.int32)])().tolist())
-from ml.x86 import amx_kernels, byte_kernels
-kernels = amx_kernels if sys.argv[3] == "amx" else byte_kernels
-print(sum(kernels.encode.stats.cache_hits.values()))
+print(sum(backend._network.kernel.stats.cache_hits.values()))
 """
 
 
@@ -84,7 +83,8 @@ import ctypes, mmap, sys
 from pathlib import Path
 import numpy as np
 from ml import artifact
-from ml.x86 import amx_network, byte_network, dots, network
+from ml.x86 import dots, network
+from tests.kernel_models import KINDS, network_of
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -103,11 +103,11 @@ def guarded(size):
 plain = network.aligned
 folder = artifact.read(Path(sys.argv[1]))
 texts = [np.arange(5, 5 + length, dtype=np.int32) % 60 for length in (33, 1, 2, 17, 64, 8, 9)]
-for kind in (amx_network.AmxNetwork, lambda folder: byte_network.ByteNetwork(folder, folder.fixed_ranges())):
+for kind in KINDS:
     network.aligned = plain
-    expected = kind(folder).logits(texts, kind(folder).buffers())
+    expected = network_of(folder, kind).logits(texts, network_of(folder, kind).buffers())
     network.aligned = guarded
-    net = kind(folder)
+    net = network_of(folder, kind)
     buffers = net.buffers()
     for some in (texts[1:2], texts[:3], texts, texts[1:2]):
         found = net.logits(some, buffers)
