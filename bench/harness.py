@@ -65,10 +65,10 @@ def started(
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS if seconds is None else seconds)
         finally:
-            # Also when somebody asks a second time.
-            if process.poll() is None:
+            # Also when somebody asks a second time, and when it has ended without what it had started.
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
 
 
 @dataclass(frozen=True)

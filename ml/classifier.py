@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,11 @@ from ml.backends import (
     suits_onnxruntime,
     usable_cores,
 )
+from ml.backends.own_cpu import AmxBackend, AmxByteBackend, ByteBackend, OwnBackend
 from ml.encoding import TextEncoder
 from ml.errors import BackendError
 from ml.posts import Post
 from ml.running import NO_EFFORT, Effort, Runner, reason
-
-if TYPE_CHECKING:
-    from ml.backends.own_cpu import OwnBackend
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +109,12 @@ class Classifier:
         self._runner = Runner(backend, len(folder.info.topics), batch_tokens)
         self._pad_id = folder.pad_id
         self._encoder = TextEncoder(
-            folder.tokenizer(), folder.prefix, folder.max_tokens, folder.cleaning, folder.fields
+            folder.tokenizer(),
+            folder.prefix,
+            folder.max_tokens,
+            folder.cleaning,
+            folder.fields,
+            compiled=isinstance(backend, OwnBackend),
         )
 
     @classmethod
@@ -278,10 +281,8 @@ def load_backend(
     return TorchBackend(model, device, threads, chosen)
 
 
-def _own_kernels(backend: str, arithmetic: Arithmetic, fixed: bool) -> "list[type[OwnBackend]]":
+def _own_kernels(backend: str, arithmetic: Arithmetic, fixed: bool) -> list[type[OwnBackend]]:
     """Return what of our own may compute, the fastest first. `fixed`: whether fixed ranges will do."""
-    from ml.backends.own_cpu import AmxBackend, AmxByteBackend, ByteBackend
-
     flags = processor_flags()
     amx, in_bytes = suits_amx(flags), fixed and suits_bytes(flags)
     if backend in OWN:

@@ -1,7 +1,9 @@
 """Texts to token ids, the same at training and serving."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,17 @@ from tokenizers import Tokenizer
 from ml.cleaning import NO_CLEANING, Cleaning
 from ml.posts import Fields, Post, compose
 
+if TYPE_CHECKING:
+    from ml.x86.unigram import Unigram
+
+log = logging.getLogger(__name__)
+
 # Russian text has three to five characters a token. Beyond this many for each token that the network reads nothing
 # can matter, so a text is cut there before it is tokenised: a megabyte then costs no more than a page.
 CHARS_PER_TOKEN = 16
+
+TRIALS = 3
+"""One more than there are functions of the tokenizer that are kept."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class TextEncoder:
         max_tokens: longest input, special tokens included.
         cleaning: what is taken out of each field.
         fields: how the fields become one text.
+        compiled: let our own code cut the words (`ml.x86.unigram`), where it knows the tokenizer.
     """
 
     def __init__(
@@ -46,6 +57,7 @@ class TextEncoder:
         max_tokens: int,
         cleaning: Cleaning = NO_CLEANING,
         fields: Fields = "marked",
+        compiled: bool = False,
     ) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer)
         self._tokenizer.no_padding()
@@ -53,7 +65,9 @@ class TextEncoder:
         self._prefix = prefix
         self._cleaning = cleaning
         self._fields: Fields = fields
+        self._max_tokens = max_tokens
         self._max_chars = max_tokens * CHARS_PER_TOKEN
+        self._unigram = _own_unigram(self._tokenizer, tokenizer) if compiled else None
 
     def compose(self, post: Post) -> str:
         """Return the text that stands for `post`, no longer than could matter by more than a little."""
@@ -62,13 +76,34 @@ class TextEncoder:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Tokenise all `texts` at once, in parallel where the tokenizer can."""
         inputs = [self._prefix + text[: self._max_chars] for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(inputs)
-        ids = tuple(np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings)
-        truncated = [
-            len(text) > self._max_chars or bool(encoding.overflowing)
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
-        return Encoded(ids, np.array(truncated, dtype=np.bool_))
+        found = [self._unigram.ids(text, self._max_tokens) if self._unigram else None for text in inputs]
+        rest = [place for place, ids in enumerate(found) if ids is None]
+        encodings = self._tokenizer.encode_batch_fast([inputs[place] for place in rest])
+        for place, encoding in zip(rest, encodings, strict=True):
+            found[place] = np.asarray(encoding.ids, dtype=np.int32), bool(encoding.overflowing)
+        whole = [one for one in found if one is not None]
+        truncated = [len(text) > self._max_chars or more for text, (_, more) in zip(texts, whole, strict=True)]
+        return Encoded(tuple(ids for ids, _ in whole), np.array(truncated, dtype=np.bool_))
+
+
+def _own_unigram(tokenizer: Tokenizer, content: str) -> "Unigram | None":
+    """Our own code for a tokenizer; None where it does not know it, or cannot be compiled."""
+    from ml import x86
+    from ml.x86.unigram import Unigram, suits
+
+    if not suits(content):
+        return None
+    for _ in range(TRIALS):
+        try:
+            made = Unigram(tokenizer, content)
+            made.ids("а", 8)
+        except Exception as error:
+            # What is kept may be damaged, or the disk full; what was compiled is there all the same.
+            log.warning("what was compiled cannot be kept or read: %s: %s", type(error).__name__, error)
+            x86.forget()
+        else:
+            return made
+    return None
 
 
 def pad(rows: Sequence[npt.NDArray[np.int32]], pad_id: int, multiple: int = 1) -> tuple[npt.NDArray[np.int64], ...]:

@@ -4,11 +4,10 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,21 +57,20 @@ class Backend(Protocol):
         ...
 
 
-SHORT_OF_MEMORY = ("bad_alloc", "bad allocation", "allocate memory", "out of memory")
+SHORT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate", "allocate memory", "out of memory")
 """Of which one stands in the words of a library for processors that did not get the memory it asked for."""
 
+T = TypeVar("T")
 
-@contextmanager
-def memory_told() -> Iterator[None]:
-    """Raise what a library says of missing memory in words alone as `MemoryShortError`."""
+
+def told_of_memory(step: Callable[[], T]) -> T:
+    """Return what `step` returns; what a library says of missing memory in words alone becomes a `MemoryShortError`."""
     try:
-        yield
-    except RuntimeError as error:
+        return step()
+    except Exception as error:
         said = str(error)
         if not any(words in said.lower() for words in SHORT_OF_MEMORY):
             raise
-    else:
-        return
     # Not sooner: until the error is forgotten, what it has interrupted holds its memory.
     raise MemoryShortError(f"The memory does not suffice: {said}")
 

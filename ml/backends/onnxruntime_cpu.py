@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ml import graph
 from ml.artifact import ModelFolder
-from ml.backends import AHEAD, Arithmetic, Logits, Pending, usable_cores
+from ml.backends import AHEAD, Arithmetic, Logits, Pending, told_of_memory, usable_cores
 from ml.batches import Batching, Ids
 from ml.encoding import pad
 from ml.errors import BackendError
@@ -66,7 +66,8 @@ class OnnxRuntimeBackend:
         return self._pool.submit(self._computed, {"input_ids": input_ids, "attention_mask": mask}).result
 
     def _computed(self, inputs: dict[str, npt.NDArray[np.int64]]) -> Logits:
-        return np.asarray(self._session.run(["logits"], inputs)[0], dtype=np.float32)
+        found = told_of_memory(lambda: self._session.run(["logits"], inputs))
+        return np.asarray(found[0], dtype=np.float32)
 
     def warm_up(self) -> None:
         """Nothing is made on first use."""

@@ -19,10 +19,10 @@ import numpy as np
 
 from ml import graph
 from ml.artifact import ModelFolder
-from ml.backends import AHEAD, Arithmetic, Logits, Pending, usable_cores
+from ml.backends import AHEAD, Arithmetic, Logits, Pending, told_of_memory, usable_cores
 from ml.batches import Batching, Ids
 from ml.encoding import pad
-from ml.errors import BackendError
+from ml.errors import BackendError, DeviceLostError, MemoryShortError
 
 GROUP = 128
 """Numbers that share a scale. On the shipped network as exact as 32 and a fifth faster; 384 are as fast, less exact."""
@@ -73,7 +73,8 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot load the network {path}: {error}") from error
         self._pad_id = folder.pad_id
-        self._slots = deque(_Slot(compiled.create_infer_request()) for _ in range(streams + AHEAD))
+        was_short = threading.Event()
+        self._slots = deque(_Slot(compiled.create_infer_request(), was_short) for _ in range(streams + AHEAD))
         self._lock = threading.Lock()
         self.batching = Batching(tokens=1024, multiple=16, in_flight=streams + AHEAD)
         rest = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -94,20 +95,21 @@ class OpenVinoBackend:
 
 
 class _Slot:
-    """A request and the result of the batch that it computes."""
+    """A request and the result of the batch that it computes. All requests know when one of them got no memory."""
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, was_short: threading.Event) -> None:
         self._request = request
         self._lock = threading.Lock()
         self._inputs: dict[str, Any] = {}
         self._result: Future[Logits] | None = None
+        self._was_short = was_short
 
     def start(self, inputs: dict[str, Any]) -> Pending:
         with self._lock:
             self._settle()
             # The request reads these arrays where they are, so they stay.
             self._inputs = inputs
-            self._request.start_async(inputs, share_inputs=True)
+            told_of_memory(lambda: self._request.start_async(inputs, share_inputs=True))
             result = self._result = Future()
 
         def pending() -> Logits:
@@ -124,9 +126,15 @@ class _Slot:
             return
         result, self._result = self._result, None
         try:
-            self._request.wait()
+            told_of_memory(self._request.wait)
             result.set_result(np.array(self._request.get_output_tensor(0).data, dtype=np.float32))
+        except MemoryShortError as error:
+            self._was_short.set()
+            result.set_exception(error)
         except Exception as error:
+            if self._was_short.is_set():
+                # What it had begun when memory ended stays half done, and whatever is asked of it fails.
+                error = DeviceLostError(f"OpenVINO did not get its memory, and this process must start anew: {error}")
             result.set_exception(error)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ml import weights as weights_file
 from ml.artifact import ModelFolder
-from ml.backends import Arithmetic, Logits, Pending, at_once
+from ml.backends import Arithmetic, Logits, Pending, at_once, told_of_memory
 from ml.batches import Batching, Ids
 from ml.encoding import pad
 from ml.errors import BackendError, DeviceLostError, MemoryShortError, ModelError
@@ -163,7 +163,8 @@ class TorchBackend:
         """Return what `step` returns, and raise what keeps it from that as one of our own errors."""
         torch = self._torch
         try:
-            return step()
+            # Of a processor's memory torch speaks in words alone.
+            return step() if self._device.type == "cuda" else told_of_memory(step)
         except torch.OutOfMemoryError as error:
             short = str(error)
         except torch.AcceleratorError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from bench import throughput
-from bench.harness import in_turns, interleaved, summary
+from bench.harness import in_turns, interleaved, started, summary
 from jobs.settings import PROJECT_ROOT
 
 BENCH = """
@@ -123,3 +124,21 @@ def test_a_benchmark_that_is_told_to_end_leaves_no_service(stand_in: str, number
             bench.kill()
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+LEAVES_ANOTHER = """
+import signal, subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("started", flush=True)
+signal.pause()
+"""
+
+
+def test_what_a_server_has_started_ends_with_it() -> None:
+    with started([sys.executable, "-c", LEAVES_ANOTHER], os.environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+    # The other one holds this pipe too.
+    assert select.select([process.stdout], [], [], 30)[0]
+    with process.stdout:
+        assert process.stdout.read() == ""

@@ -1,6 +1,8 @@
 """What happens where memory is short: batches in parts that fit, nothing kept of what did not, and a process that ends
 rather than hold it against a text."""
 
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from jobs.settings import PROJECT_ROOT
 from ml import artifact, running
 from ml.backends import Pending, at_once
 from ml.batches import Batching, Ids
@@ -235,3 +238,50 @@ def test_the_smallest_budget_is_the_smallest_size_that_is_compiled() -> None:
     from ml.backends.torch_any import SMALLEST_SIZE
 
     assert running.SMALLEST_BUDGET == SMALLEST_SIZE
+
+
+# --- memory of a processor, of which libraries speak in words alone ---------------------------------------------------
+
+LIMITED = """
+import re, resource, sys
+from pathlib import Path
+import numpy as np
+from ml import artifact
+from ml.classifier import load_backend
+from ml.errors import DeviceLostError, MemoryShortError
+from ml.running import Runner
+
+backend = load_backend(artifact.read(Path(sys.argv[2])), "cpu", sys.argv[1], 1, Path(sys.argv[3]), "float32")
+text = np.arange(5, 35, dtype=np.int32)
+expected = backend.start([text])()
+taken = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (taken + (32 << 20), resource.RLIM_INFINITY))
+texts = [text] * 20000
+try:
+    backend.start(texts)()
+except MemoryShortError:
+    print("short")
+try:
+    logits, failed, _ = Runner(backend, 6, len(texts) * len(text)).run(texts)
+    assert not failed, next(iter(failed.values()))
+    assert np.allclose(logits, expected, atol=1e-4)
+    print("computed")
+except DeviceLostError:
+    print("ends")
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "then"),
+    [("onnxruntime", {"computed"}), ("torch", {"computed"}), ("openvino", {"computed", "ends"})],
+)
+def test_libraries_that_get_no_memory_are_no_fault_of_the_texts(
+    tiny: artifact.ModelFolder, tmp_path: Path, backend: str, then: set[str]
+) -> None:
+    """OpenVINO may compute nothing any more once it has not got what it asked for: the process has to start anew."""
+    command = [sys.executable, "-c", LIMITED, backend, str(tiny.path), str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    short, end = done.stdout.split()
+    assert short == "short"
+    assert end in then
