@@ -1,8 +1,9 @@
-"""BERT on a CPU with AMX, in bfloat16, or without, in 8 bits: our own kernels, compiled where they run.
+"""BERT on a CPU, in 8 bits or, with AMX, in bfloat16: our own kernels, compiled where they run.
 
 `emit` gives Numba instructions of the processor, of which `vectors`, `tiles` (AMX) and `dots` (VNNI, AVX2) are made.
-`steps`, `amx_kernels` and `byte_kernels` compute the network over packed texts, without padding; `network`,
-`amx_network` and `byte_network` lay the weights out for them. `ml.backends.own_cpu` makes backends of it.
+`steps`, `amx_kernels`, `byte_kernels` and `amx_byte_kernels` compute the network over packed texts, without padding;
+`network`, `amx_network` and `byte_network` lay the weights out for them. `ml.backends.own_cpu` makes backends of it.
+`unigram` cuts texts into tokens.
 """
 
 import hashlib
