@@ -46,9 +46,9 @@ visibility timeout."""
 MAX_CHUNKS = 32
 """So many chunks at most are claimed at once."""
 
-LOOK_SECONDS = 0.02
-"""Between the batches of a claim the worker looks no more often than this for waiting requests: the batches of a quick
-network are over sooner than a look."""
+LOOK_SECONDS = 0.05
+"""Between the batches of a claim the worker looks no more often than this for waiting requests: a look is a few
+milliseconds of a core, and the batches of a quick network are over every ten."""
 
 RECORD_SECONDS = 60.0
 """For so long a worker tries to record its work while Postgres is away; then the lease is left to expire."""
