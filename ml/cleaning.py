@@ -20,9 +20,12 @@ from ml.errors import DataError
 
 # Control characters, zero-width spaces, byte order marks and lone halves of surrogate pairs say nothing about a topic,
 # and the last kind cannot be encoded at all. The zero-width joiner stays: emoji are made with it.
-_NOISE = re.compile(
-    "[\\s\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060\\ufeff\\ud800-\\udfff]+"
+_UNSEEN = (
+    "\\x00-\\x08\\x0e-\\x1b\\x7f-\\x84\\x86-\\x9f"
+    "\\u00ad\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060\\ufeff\\ud800-\\udfff"
 )
+_NOISE = re.compile(f"[\\s{_UNSEEN}]+")
+_NO_SPACE = re.compile(f"[{_UNSEEN}]")
 
 _SITE = r"(?:t\.me|telegram\.me|vk\.(?:com|cc|link|ru)|youtu\.be|youtube\.com|instagram\.com|ok\.ru|dzen\.ru)"
 _LINK = rf"(?:https?://\S+|\bwww\.\S+|(?<![\w@.]){_SITE}/\S+)"
@@ -110,7 +113,10 @@ NO_CLEANING = Cleaning()
 
 def squeeze(text: str) -> str:
     """Return `text` with every run of white space and control characters as one space, and none at the ends."""
-    return _NOISE.sub(" ", text).strip()
+    # `_NOISE.sub(" ", text).strip()` stops at every space between two words. Most texts have nothing but white space.
+    if _NO_SPACE.search(text):
+        text = _NO_SPACE.sub(" ", text)
+    return " ".join(text.split())
 
 
 def clean(text: str, cleaning: Cleaning = NO_CLEANING) -> str:

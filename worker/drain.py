@@ -31,6 +31,7 @@ from ml.classifier import Classifier, Predictions
 from ml.errors import DeviceLostError
 from worker.explainer import Explainer
 from worker.heart import Heart
+from worker.lookout import NOBODY, Lookout, Waiting
 from worker.memo import Memo, key_of
 from worker.rate import INTERACTIVE_SECONDS, Rate, claim_seconds
 from worker.spent import Spent
@@ -47,8 +48,8 @@ MAX_CHUNKS = 32
 """So many chunks at most are claimed at once."""
 
 LOOK_SECONDS = 0.05
-"""Between the batches of a claim the worker looks no more often than this for waiting requests: a look is a few
-milliseconds of a core, and the batches of a quick network are over every ten."""
+"""Between the batches of a claim the worker looks no more often than this for waiting requests: the batches of a quick
+network are over every ten milliseconds."""
 
 RECORD_SECONDS = 60.0
 """For so long a worker tries to record its work while Postgres is away; then the lease is left to expire."""
@@ -78,6 +79,7 @@ class Drain:
         self._rates = {lane: Rate() for lane in Lane}
         self._spent = Spent()
         self._look_due = 0.0
+        self._lookout = Lookout(engine, model_id, named_only=settings.trial)
         self._busy_since: float | None = None
         self._stopping = threading.Event()
         self._explainer = Explainer(settings, engine, bell, classifier, model_id, heart, self._stopping)
@@ -133,6 +135,7 @@ class Drain:
                 # would never expire, and its texts would wait for as long as this worker lives.
                 self._heart.drop_all()
                 self._memo.forget()
+                self._lookout.close()
 
     def _settle_hands(self, ahead: Future[Work | None] | None, recorded: Future[None] | None) -> None:
         """Nothing stays in hand when a drain ends: what was read ahead is given back, what was computed is recorded."""
@@ -156,7 +159,8 @@ class Drain:
 
     def _overtake(self) -> None:
         """Between two batches of a bulk chunk: whoever is waiting in front of a page goes first."""
-        self._let_pass()
+        if not self._let_pass().explanations:
+            return
         try:
             self._explainer.serve(self._let_pass, beside_others=True)
         except UnavailableError as error:
@@ -164,18 +168,24 @@ class Drain:
         except Exception:
             log.exception("explaining failed")
 
-    def _let_pass(self) -> None:
-        """Between two batches of anything that takes its time: texts that somebody waits for are computed first."""
+    def _let_pass(self) -> Waiting:
+        """Between two batches of anything that takes its time: texts that somebody waits for are computed first.
+
+        Returns what was seen to wait, if it was time to look."""
         if time.monotonic() < self._look_due:
-            return
+            return NOBODY
+        waiting = NOBODY
         try:
-            self._serve_waiting(beside_others=True)
+            waiting = self._lookout.look()
+            if waiting.requests:
+                self._serve_waiting(beside_others=True)
         except UnavailableError as error:
             log.warning("no look at waiting requests: %s", error)
         except Exception:
             # What is wrong with the text of one must not be held against the file of another.
             log.exception("serving waiting requests failed")
         self._look_due = time.monotonic() + LOOK_SECONDS
+        return waiting
 
     def _serve_waiting(self, *, beside_others: bool) -> bool:
         """Compute one claim of waiting requests, and no more, so that files go on however many come; whether there was

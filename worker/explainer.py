@@ -61,7 +61,7 @@ class Explainer:
         self._stopping = stopping
         self._due = 0.0
 
-    def serve(self, between_batches: Callable[[], None], *, beside_others: bool) -> bool:
+    def serve(self, between_batches: Callable[[], object], *, beside_others: bool) -> bool:
         """Explain one text, if somebody has asked for that; whether there was one.
 
         `between_batches` is called in between. With `beside_others` a claim is in work: then explaining waits for as
@@ -91,7 +91,7 @@ class Explainer:
             beside_others=beside_others,
         )
 
-    def _explain(self, claimed: ExplanationClaim, between_batches: Callable[[], None]) -> None:
+    def _explain(self, claimed: ExplanationClaim, between_batches: Callable[[], object]) -> None:
         def between() -> None:
             if self._stopping.is_set():
                 raise _StoppedError

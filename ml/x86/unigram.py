@@ -9,6 +9,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 NOTHING = -2
 ONLY_BEGINS = -1
 
+KEPT = 4096
+SHORT = 16
+"""So many strings of so many characters, mostly an emoji between two letters, are remembered as the library normalises
+them: about 1 MB."""
+
+_SPACES = re.compile(" {2,}")
+
 Ids = npt.NDArray[np.int32]
 
 _CANDIDATES = [
@@ -37,6 +45,7 @@ _CANDIDATES = [
     *range(0x400, 0x530),
     *range(0x2010, 0x2028),
     *range(0x2030, 0x205F),
+    *range(0x20A0, 0x20C1),
     *range(0x2190, 0x2C00),
     *range(0x1F300, 0x1F3FB),
     *range(0x1F400, 0x1FB00),
@@ -73,15 +82,21 @@ class Unigram:
         self._after = np.array(whole[place + len(bare) :], dtype=np.int32)
         alone = [one for one in map(chr, _CANDIDATES) if not unicodedata.category(one).startswith("M")]
         same = "".join(one for one in alone if self._normalizer.normalize_str(one) == one)
-        self._as_it_is = re.compile(f"[{re.escape(same)}]*")
+        same = re.escape(same)
+        self._as_it_is = re.compile(f"[{same}]*")
+        # Those that are not, with one on either side, which they may join.
+        self._other = re.compile(f"[{same}]?[^{same}]+(?:[{same}][^{same}]+)*[{same}]?")
+        self._normal = lru_cache(KEPT)(self._normalizer.normalize_str)
 
     def ids(self, text: str, most: int) -> tuple[Ids, bool] | None:
         """Return the ids of a text's tokens, `most` of them with those around it, and whether there were more; None
         where the text has something of its own meaning in it."""
         if any(token in text for token in self._special):
             return None
-        if "  " in text or not self._as_it_is.fullmatch(text):
-            text = self._normalizer.normalize_str(text)
+        if not self._as_it_is.fullmatch(text):
+            text = self._other.sub(self._normalised, text)
+        if "  " in text:
+            text = _SPACES.sub(" ", text)
         if not text:
             return None
         points = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
@@ -93,6 +108,11 @@ class Unigram:
         kept = min(count, room)
         found[start + kept : start + kept + len(self._after)] = self._after
         return found[: start + kept + len(self._after)], count > room
+
+    def _normalised(self, found: re.Match[str]) -> str:
+        part: str = found[0]
+        normal: str = self._normal(part) if len(part) <= SHORT else self._normalizer.normalize_str(part)
+        return normal
 
 
 def suits(content: str) -> bool:
@@ -120,7 +140,9 @@ def _table(pieces: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
     letters = np.zeros((len(pieces), lengths.max()), dtype=np.uint32)
     for row, piece in enumerate(pieces):
         letters[row, : len(piece)] = np.frombuffer(piece.encode("utf-32-le"), dtype=np.uint32)
-    size = 1 << int(4 * lengths.sum()).bit_length()
+    entries = len({piece[:end] for piece in pieces for end in range(1, len(piece) + 1)})
+    # Between two and four times as large, which is small enough for the second cache.
+    size = 2 << entries.bit_length()
     hashes, found = np.zeros(size, dtype=np.uint64), np.full(size, NOTHING, dtype=np.int32)
     fill(letters, lengths, hashes, found)
     return hashes, found

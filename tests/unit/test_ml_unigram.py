@@ -36,6 +36,10 @@ WORDS = [
     "½",
     "й",
     "漢字",
+    "👍🏽",
+    "#️⃣",
+    "क्ष",
+    "한",
     "ааааааааааааааааааааа",
 ]
 ODD = [
@@ -58,6 +62,10 @@ ODD = [
     "<",
     "\U0010ffff",
     "\u115f",
+    "\u1161",
+    "\U0001f3fb",
+    "\U0001f1f8",
+    "\u0e33",
 ]
 TEXTS = st.lists(st.sampled_from([" ", "  ", *WORDS, *ODD]) | st.text(max_size=3), max_size=30).map("".join)
 
@@ -75,6 +83,9 @@ def test_it_is_our_own_code_that_is_tried() -> None:
 @example("a\u2581b \u2581 c")
 @example("два  пробела   и три")
 @example("слово \u0301знак")
+@example("а\u200dб\u0301 в\ufe0fг д")
+@example("а\u00a0 б \u00a0в")
+@example("е" + "\u0301" * 40 + "ж")
 def test_texts_are_cut_as_the_library_cuts_them(text: str) -> None:
     for one in (text, "Матч: " + text):
         try:
