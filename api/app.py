@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Flask:
     ):
         app.register_api(resource.blueprint)
     _documents(app)
-    app.register_blueprint(make_blueprint())
+    app.register_blueprint(make_blueprint(settings.max_body_bytes))
     return app
 
 

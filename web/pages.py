@@ -14,13 +14,16 @@ LANGUAGE_COOKIE = "lang"
 LANGUAGE_COOKIE_SECONDS = 365 * 24 * 60 * 60
 
 
-def make_blueprint() -> Blueprint:
-    """All pages and the files that they load, under the blueprint name `web`."""
+def make_blueprint(max_body_bytes: int | None = None) -> Blueprint:
+    """All pages and the files that they load, under the blueprint name `web`.
+
+    A file of more than `max_body_bytes` the server would refuse: the page says so before it sends any of it.
+    """
     assets.load()
     blueprint = Blueprint("web", __name__, template_folder="templates")
     blueprint.add_url_rule("/", "text", text_page)
     blueprint.add_url_rule("/texts/<text_id>", "result", result_page)
-    blueprint.add_url_rule("/files", "files", files_page)
+    blueprint.add_url_rule("/files", "files", partial(files_page, max_body_bytes))
     blueprint.add_url_rule("/jobs/<job_id>", "job", job_page)
     blueprint.add_url_rule("/history", "history", history_page)
     blueprint.add_url_rule("/model", "model", model_page)
@@ -41,9 +44,9 @@ def result_page(text_id: str) -> Response:
     return _page("result.html", here="history", text_id=text_id)
 
 
-def files_page() -> Response:
+def files_page(max_body_bytes: int | None) -> Response:
     """Upload of a file, and the files so far."""
-    return _page("files.html", here="files")
+    return _page("files.html", here="files", max_body_bytes=max_body_bytes)
 
 
 def job_page(job_id: str) -> Response:

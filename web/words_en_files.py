@@ -3,7 +3,7 @@
 ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.files.title": "Files",
     "page.files.heading": "A file of posts",
-    "page.files.formats": "CSV, Excel, Parquet, NDJSON, a JSON array, or plain text with a post a line. "
+    "page.files.formats": "CSV, TSV, Excel, ODS, Parquet, NDJSON, a JSON array, or plain text with a post a line; gzip will do. "
     "All other columns of the file are kept and come back with the results.",
     "page.files.choose": "Choose a file",
     "page.files.or_drop": "or drop it here",
@@ -28,7 +28,7 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.delimiter.pipe": "vertical bar",
     "page.delimiter.space": "space",
     "page.files.help": "What the file should look like",
-    "page.files.help_columns": "The first line of a CSV, a TSV or an Excel sheet (the first sheet is read) names "
+    "page.files.help_columns": "The first line of a CSV, a TSV or an Excel sheet (the first, unless you choose another) names "
     "the columns. Texts are read from doc_text (or text), "
     "image2text and speech2text; one of them is enough. A column custom_id, if there is one, is your own number of "
     "the post.",
@@ -108,6 +108,9 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.history.until": "Up to this day",
     "page.history.export": "Download the history",
     "files.one_at_a_time": "Files are sent one at a time: the first one was taken.",
+    "files.too_large": "The file {name} has {size}, and the server takes {most} at most. Divide it, or pack it by gzip.",
+    "files.gave_up": "Sending broke several times in a row, so it will not begin by itself any more. Check the "
+    "connection, or divide the file.",
     "files.sending_started": "Sending the file {name}",
     "files.sending": "Sent {share}: {sent} of {total}",
     "files.reading": "The file {name} is sent; the server is checking it…",
@@ -181,6 +184,7 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "job.title_partially_succeeded": "✓ Done with errors",
     "job.title_failed": "✗ Failed",
     "job.title_cancelled": "Stopped",
+    "job.deleting": "Deleting…",
     "job.missing": "There is no such file",
     "job.missing_words": "It may have been deleted with its results, or the address is mistyped.",
     "job.lost": "The server cannot be reached",
@@ -212,6 +216,9 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
         "one": "The model {model} has computed {n} more row, which is not counted here.",
         "other": "The model {model} has computed {n} more rows, which are not counted here.",
     },
+    "summary.truncated": "Not read to the end: {n} ({share}).",
+    "summary.truncated_words": "Of a text that is too long for it the model reads the beginning; the topics of such rows "
+    "are those of that.",
     "summary.threshold": "Threshold: {topic}",
     "summary.examples": "No. {rows}",
     "chart.bin": "probability {from} – {to}, rows: {rows}",

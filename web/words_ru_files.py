@@ -3,7 +3,8 @@
 RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "page.files.title": "Файлы",
     "page.files.heading": "Файл с постами",
-    "page.files.formats": "CSV, Excel, Parquet, NDJSON, массив JSON или простой текст, где каждая строка — пост. "
+    "page.files.formats": "CSV, TSV, Excel, ODS, Parquet, NDJSON, массив JSON или простой текст, где каждая строка — "
+    "пост; можно в gzip. "
     "Все остальные столбцы файла сохраняются и вернутся вместе с результатами.",
     "page.files.choose": "Выберите файл",
     "page.files.or_drop": "или перетащите его сюда",
@@ -28,7 +29,7 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "page.delimiter.pipe": "вертикальная черта",
     "page.delimiter.space": "пробел",
     "page.files.help": "Каким должен быть файл",
-    "page.files.help_columns": "Первая строка CSV, TSV или листа Excel (читается первый лист) содержит "
+    "page.files.help_columns": "Первая строка CSV, TSV или листа Excel (первого, если не выбран другой) содержит "
     "имена столбцов. Тексты берутся из столбцов doc_text (или text), "
     "image2text и speech2text; достаточно одного из них. Столбец custom_id, если он есть, — ваш номер поста.",
     "page.files.help_csv": "doc_text,image2text,speech2text",
@@ -107,6 +108,10 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "page.history.until": "По этот день",
     "page.history.export": "Скачать историю",
     "files.one_at_a_time": "Файлы отправляются по одному: выбран первый.",
+    "files.too_large": "Файл {name} занимает {size}, а сервер принимает не больше {most}. Разделите его на части "
+    "или сожмите gzip.",
+    "files.gave_up": "Отправка прервалась несколько раз подряд, поэтому сама больше не начнётся. Проверьте связь "
+    "или разделите файл на части.",
     "files.sending_started": "Отправляем файл {name}",
     "files.sending": "Отправлено {share}: {sent} из {total}",
     "files.reading": "Файл {name} отправлен целиком, сервер его проверяет…",
@@ -184,6 +189,7 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "job.title_partially_succeeded": "✓ Готово, есть ошибки",
     "job.title_failed": "✗ Не удалось",
     "job.title_cancelled": "Остановлено",
+    "job.deleting": "Удаляем…",
     "job.missing": "Такого файла нет",
     "job.missing_words": "Возможно, он удалён вместе с результатами или адрес набран с ошибкой.",
     "job.lost": "Нет связи с сервером",
@@ -223,6 +229,9 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
         "many": "Ещё {n} строк посчитала модель {model}: в этих итогах их нет.",
         "other": "Ещё {n} строки посчитала модель {model}: в этих итогах их нет.",
     },
+    "summary.truncated": "Прочитано не целиком: {n} ({share}).",
+    "summary.truncated_words": "Модель читает начало текста, который длиннее её предела; темы таких строк определены "
+    "по нему.",
     "summary.threshold": "Порог: {topic}",
     "summary.examples": "№ {rows}",
     "chart.bin": "вероятность {from} – {to}, строк: {rows}",

@@ -118,12 +118,40 @@ def test_a_file_that_is_too_large_or_has_too_many_rows_is_refused_in_words_that_
     expect(page.locator("#notice")).to_contain_text("В файле слишком много строк. Разделите его на части.")
     expect(page.get_by_label("Название")).to_have_value("Большой")
 
+    # Of what is larger than the server takes nothing is sent.
     choose(page, csv(*["длинный пост " * 100] * 90))
-    page.get_by_role("button", name="Отправить").click()
     expect(page.locator("#notice .notice-title")).to_have_text("Слишком большой размер")
-    expect(page.locator("#notice")).to_contain_text("Файл больше, чем принимает сервер.")
+    expect(page.locator("#notice")).to_contain_text("а сервер принимает не больше 200 кБ. Разделите его на части")
+    expect(page.get_by_role("button", name="Отправить")).to_be_hidden()
+    choose(page, csv("пост"))
+    expect(page.get_by_role("button", name="Отправить")).to_be_visible()
+    expect(page.locator("#notice")).to_be_empty()
     assert service.get(f"{V1}/jobs").json["items"] == []
     watch.assert_clean(413)
+
+
+def test_a_file_that_breaks_on_its_way_again_and_again_is_sent_by_hand_alone(
+    service: Service, page: Page, watch: Watch
+) -> None:
+    service.start_all()
+    page.add_init_script("""
+        XMLHttpRequest.prototype.send = function () {
+          window.sendings = (window.sendings ?? 0) + 1;
+          queueMicrotask(() => {
+            this.upload.dispatchEvent(new ProgressEvent("progress", { loaded: 10, total: 100 }));
+            this.dispatchEvent(new ProgressEvent("error"));
+          });
+        };
+    """)
+    choose(page, csv("пост"))
+    page.get_by_role("button", name="Отправить").click()
+    expect(page.locator("#notice")).to_contain_text("сама больше не начнётся", timeout=30_000)
+    assert page.evaluate("window.sendings") == 4
+    # Who sends it by hand has as many tries as before.
+    page.get_by_role("button", name="Повторить").click()
+    wait_until(lambda: page.evaluate("window.sendings") > 5, 20, what="another try by itself")
+    expect(page.locator("#notice")).not_to_contain_text("сама больше не начнётся")
+    watch.assert_clean()
 
 
 def test_what_a_key_may_not_do_is_said_with_what_to_do_about_it(service: Service, page: Page, watch: Watch) -> None:

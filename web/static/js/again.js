@@ -14,8 +14,8 @@ const mayPass = (error) => error instanceof NetworkError || (error instanceof Ap
 
 /**
  * show(error, act) puts the notice into `place` and calls `act` once the server and its database answer; each failure
- * in a row is waited after for twice as long, and for as long as the server asks. `press` is what its button does. stop()
- * when something else begins.
+ * in a row is waited after for twice as long, and for as long as the server asks. `press` is what its button does; with
+ * `gaveUp`, a line that says why, nothing is done without it. stop() when something else begins.
  */
 export function makeAgain(place) {
   let asking = null;
@@ -44,7 +44,7 @@ export function makeAgain(place) {
 
   return {
     stop,
-    show(error, act, press = act) {
+    show(error, act, { press = act, gaveUp = null } = {}) {
       stop();
       // The button goes with the notice: whoever pressed it by keyboard goes on from the same place.
       const repeat = () => {
@@ -53,8 +53,8 @@ export function makeAgain(place) {
         press();
       };
       const actions = mayBeRepeated(error) ? [button(t("retry"), repeat)] : [];
-      place.replaceChildren(problemNotice(error, actions, mayPass(error) ? [t("error.again")] : []));
-      if (mayPass(error)) {
+      place.replaceChildren(problemNotice(error, actions, mayPass(error) ? [gaveUp ?? t("error.again")] : []));
+      if (mayPass(error) && !gaveUp) {
         failures = performance.now() - failedAt < 2 * SLOWEST_MS ? failures + 1 : 0;
         failedAt = performance.now();
         const asked = (error.retryAfter ?? 0) * 1000;

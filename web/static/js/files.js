@@ -13,6 +13,7 @@ import { t } from "./words.js";
 
 const RECENT = 20;
 const LIST_EVERY_MS = 4000;
+const MOST_ALONE = 3; // What breaks on its way so often in a row, gigabytes perhaps, is sent again by hand alone.
 
 const form = byId("form");
 const input = byId("file");
@@ -21,6 +22,7 @@ const drop = byId("drop");
 let chosen = null; // The file as the browser holds it.
 let key = null; // Names this sending of this file: sent again after a lost answer, it is still one job.
 let sending = null;
+let broken = 0; // So often it broke when something of it had been sent.
 let isAllSent = false; // Whether all of it was sent under this key: then the server may take it, answered or not.
 let listing = null;
 // A file that met no server is sent as soon as there is one; its key keeps one that had arrived from a second job.
@@ -34,7 +36,15 @@ function choose(files) {
   }
   again.stop();
   byId("notice").replaceChildren(...(files.length > 1 ? [notice("info", t("files.one_at_a_time"))] : []));
-  chosen = files[0];
+  const [file] = files;
+  const most = Number(form.dataset.maxBytes ?? Infinity);
+  if (file.size > most) {
+    forget(); // Which empties `files`: they are those of the field.
+    const words = t("files.too_large", { name: file.name, size: bytes(file.size), most: bytes(most) });
+    byId("notice").replaceChildren(notice("danger", t("error.413"), [words]));
+    return;
+  }
+  chosen = file;
   newSending();
   byId("chosen-name").textContent = chosen.name;
   byId("chosen-size").textContent = bytes(chosen.size);
@@ -45,6 +55,7 @@ function choose(files) {
 
 function newSending() {
   key = newKey();
+  broken = 0;
   isAllSent = false;
 }
 
@@ -77,6 +88,7 @@ async function send() {
   show("sending");
   byId("cancel").focus();
   const began = performance.now();
+  let sent = 0;
   showProgress({ sent: 0, total: chosen.size, began });
   say(byId("status"), t("files.sending_started", { name: chosen.name }));
   const mine = upload(chosen, {
@@ -84,6 +96,7 @@ async function send() {
     options: preview.options(),
     key,
     onProgress: (progress) => {
+      sent = progress.sent;
       isAllSent ||= progress.total > 0 && progress.sent >= progress.total;
       showProgress({ ...progress, began });
     },
@@ -106,10 +119,16 @@ async function send() {
       if (error.status !== undefined && !isUnderWay(error)) {
         newSending();
       }
-      again.show(error, send);
+      broken += sent > 0 ? 1 : 0;
+      again.show(error, send, { press: sendByHand, gaveUp: broken > MOST_ALONE ? t("files.gave_up") : null });
     }
     byId("send").focus();
   }
+}
+
+function sendByHand() {
+  broken = 0;
+  send();
 }
 
 /** A file that was sent whole may be taken all the same; it keeps its key, so that sent once more it is still one job. */
@@ -172,7 +191,7 @@ function showList(items, more) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   if (chosen && byId("sending").hidden) {
-    send();
+    sendByHand();
   }
 });
 input.addEventListener("change", () => choose(input.files));

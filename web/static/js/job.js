@@ -1,6 +1,6 @@
 // One file: its progress until the end, what can be done with it, and its rows.
 
-import { api, newKey, page, readiness, request } from "./api.js";
+import { COUNTING_MS, api, newKey, page, readiness, request } from "./api.js";
 import { makeChoice } from "./choice.js";
 import { byId, el, notice, put, say, setTitle } from "./dom.js";
 import { makeDownloads } from "./downloads.js";
@@ -20,6 +20,7 @@ import { t } from "./words.js";
 const WORTH_ANOTHER_TRY = new Set(["worker_lost", "model_failed"]);
 
 const view = byId("view");
+const deleteWords = byId("delete-words").textContent;
 const id = view.dataset.id;
 const address = api(`/jobs/${encodeURIComponent(id)}`);
 const choice = makeChoice();
@@ -34,11 +35,15 @@ let topics = [];
 let computed = 0;
 let idleSince = null; // When the count of finished rows last changed.
 const retryKey = newKey(); // A retry that is sent twice is still one job.
+let isStopping = false;
+let isRemoving = false;
+let refusal = null; // The notice of what was done last, until the next is: the news of the job are none of its business.
+let trouble = null; // The notice that there are no news, until there are some.
 
 function showJob(job) {
   const before = known;
   known = job;
-  byId("notice").replaceChildren();
+  showTroubleBox(null);
   byId("job").hidden = false;
   if (isOver(job) && doneRows(job) === 0) {
     showRows();
@@ -61,7 +66,7 @@ function showJob(job) {
   }
   byId("cancel").hidden = isOver(job);
   // Not disabled: it would lose the focus of whoever has pressed it.
-  byId("cancel").setAttribute("aria-disabled", String(job.status === "cancelling"));
+  byId("cancel").setAttribute("aria-disabled", String(isStopping || job.status === "cancelling"));
   setTitle(titleOf(job));
   rows.follow(job, before);
   summary.follow(job, before);
@@ -144,6 +149,9 @@ async function watchForWorker(job, before) {
 }
 
 function showTrouble(error, { hopeless }) {
+  if (error.status === 404 && isRemoving) {
+    return; // As it should be; the answer to that leads away from here.
+  }
   if (error.status === 404) {
     rows.stop();
     summary.stop();
@@ -153,23 +161,42 @@ function showTrouble(error, { hopeless }) {
     byId("notice").replaceChildren(notice("warning", t("job.missing"), [t("job.missing_words")]));
     setTitle(t("job.missing"));
   } else if (hopeless || known === null) {
-    put(byId("notice"), problemNotice(error, [], hopeless ? [] : [t("error.again")]));
+    showTroubleBox(problemNotice(error, [], hopeless ? [] : [t("error.again")]));
   } else {
-    put(byId("notice"), notice("warning", t("job.lost"), [t("job.lost_words")]));
+    showTroubleBox(notice("warning", t("job.lost"), [t("job.lost_words")]));
   }
+}
+
+/** The same once more is not put there anew: it would be spoken again. */
+function showTroubleBox(box) {
+  if (trouble?.textContent !== box?.textContent) {
+    trouble?.remove();
+    trouble = box;
+    byId("notice").append(...(box ? [box] : []));
+  }
+}
+
+/** What became of the last thing that was done here: an error, or null when something begins anew. */
+function showRefusal(error) {
+  refusal?.remove();
+  refusal = error && problemNotice(error);
+  byId("notice").prepend(...(refusal ? [refusal] : []));
 }
 
 async function cancel() {
   if (byId("cancel").getAttribute("aria-disabled") === "true") {
     return;
   }
+  isStopping = true;
   byId("cancel").setAttribute("aria-disabled", "true");
+  showRefusal(null);
   try {
     await request(`${address}/cancel`, { method: "POST" });
     watching.now();
   } catch (error) {
+    isStopping = false;
     byId("cancel").setAttribute("aria-disabled", "false");
-    byId("notice").replaceChildren(problemNotice(error));
+    showRefusal(error);
   }
 }
 
@@ -188,29 +215,46 @@ function drawHeat() {
 
 async function retry() {
   byId("retry").disabled = true;
+  showRefusal(null);
   try {
     const { data } = await request(`${address}/retry`, { method: "POST", headers: { "Idempotency-Key": retryKey } });
     window.location.assign(page(`/jobs/${encodeURIComponent(data.id)}`));
   } catch (error) {
     byId("retry").disabled = false;
-    byId("notice").replaceChildren(problemNotice(error));
+    showRefusal(error);
   }
 }
 
+/** All rows go with a file: of a large one that takes a while. One that is gone already is as deleted as it can be. */
 async function remove() {
+  showRemoving(true);
+  showRefusal(null);
   try {
-    await request(address, { method: "DELETE" });
+    await request(address, { method: "DELETE", limit: COUNTING_MS, also: [404] });
     watching.stop();
-    window.location.assign(view.dataset.files);
+    window.location.replace(view.dataset.files); // The way back would lead to what is not there any more.
   } catch (error) {
-    byId("notice").replaceChildren(problemNotice(error));
+    showRemoving(false);
+    showRefusal(error);
   }
+}
+
+/** Not disabled, for the same reason as the other: it keeps the focus. */
+function showRemoving(now) {
+  isRemoving = now;
+  byId("delete").setAttribute("aria-disabled", String(now));
+  byId("delete").setAttribute("aria-busy", String(now));
+  byId("delete-words").textContent = now ? t("job.deleting") : deleteWords;
+  say(byId("status"), now ? t("job.deleting") : "");
 }
 
 choice.onSettle(drawHeat);
 byId("cancel").addEventListener("click", cancel);
 byId("retry").addEventListener("click", retry);
 byId("delete").addEventListener("click", () => {
+  if (isRemoving) {
+    return;
+  }
   byId("question").returnValue = "";
   byId("question").showModal();
 });

@@ -84,6 +84,7 @@ export function makeSummary(address, choice, { onData, onSettled }) {
   function show() {
     showFailures();
     showOthers();
+    showTruncated();
     const some = topics.length > 0 && data.computed > 0;
     byId("summary").hidden = !some && data.failures.length === 0 && byId("other-models").hidden;
     byId("charts").hidden = !some;
@@ -180,6 +181,14 @@ export function makeSummary(address, choice, { onData, onSettled }) {
     // Two trainings may go by one name and version.
     const called = ({ model, model_sha256: sha256 }) => (model === data.model && sha256 ? `${model} (${sha256.slice(0, 8)})` : model);
     byId("other-models").textContent = others.map((its) => t("summary.other_model", { n: its.rows, model: called(its) })).join(" ");
+  }
+
+  /** Topics by the beginning of a text alone are worth less: whoever sees the figures should know of how many rows. */
+  function showTruncated() {
+    const { truncated, computed } = data;
+    byId("truncated").hidden = truncated === 0;
+    const words = truncated > 0 ? t("summary.truncated", { n: truncated, share: percent(truncated / computed) }) : "";
+    byId("truncated").replaceChildren(el("strong", {}, words), " ", t("summary.truncated_words"));
   }
 
   function pick(filter) {

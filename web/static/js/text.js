@@ -27,10 +27,13 @@ const again = makeAgain(noticePlace);
 
 let topics = []; // Of the active model, to show empty bars.
 let attempt = null; // The request under way: {body, controller}.
+let shown = null; // The result on the page: {resource, words}, the words being those that it is of.
 let key = { body: null, value: null }; // One key per body, so that sending it again after a lost answer counts once.
 
 const isShown = (name) => !EXTRA_FIELDS.includes(name) || !byId(`block-${name}`).hidden;
 const readPost = () => Object.fromEntries(FIELDS.filter(isShown).map((name) => [name, byId(name).value]));
+/** What two posts have alike that the model reads alike: an empty field is as good as none. */
+const wordsOf = (post) => JSON.stringify(FIELDS.map((name) => post[name] ?? ""));
 
 function showField(name, shown) {
   byId(`block-${name}`).hidden = !shown;
@@ -57,6 +60,40 @@ function onTyping() {
   } catch {
     // A browser that stores nothing loses only the draft, on the way to another page.
   }
+  compare();
+}
+
+/** A result stays while its text is changed, and is said to be of the one before; only of what stands there one may judge. */
+function compare() {
+  const stale = isStale();
+  if (resultPlace.classList.contains("stale") !== stale) {
+    resultPlace.classList.toggle("stale", stale);
+    if (attempt === null) {
+      sayResult();
+    }
+  }
+}
+
+const isStale = () => shown !== null && shown.words !== wordsOf(readPost());
+
+/** All of it is on the page to be seen; the live region repeats it for those who do not see the page. */
+function sayResult() {
+  const words = isStale() ? t("text.stale") : verdict(shown.resource);
+  status.replaceChildren(el("span", { class: "visually-hidden" }, words));
+}
+
+/** Whoever takes another text altogether has no use for what belongs to the one before. */
+function startAnew() {
+  attempt?.controller.abort();
+  attempt = null;
+  form.removeAttribute("aria-busy");
+  // Without topics the notice is not of a text: it says why there are none, and whether they are asked for again.
+  if (topics.length > 0) {
+    again.stop();
+    noticePlace.replaceChildren();
+  }
+  say(status, "");
+  showEmpty();
 }
 
 function restoreDraft() {
@@ -90,21 +127,21 @@ async function send() {
   const endWaiting = explainWaiting(noticePlace);
   try {
     const resource = await classify(post, mine.controller.signal);
-    key = { body: null, value: null };
+    endKey(body);
     if (attempt === mine) {
       endWaiting();
-      showResource(resource);
+      showResource(resource, post);
     }
   } catch (error) {
     if (!(error instanceof NetworkError || isUnderWay(error))) {
-      key = { body: null, value: null };
+      endKey(body);
     }
     if (attempt === mine) {
       endWaiting();
       showEmpty();
       say(status, "");
       // Sent by itself when the server is back, unless somebody has gone on writing meanwhile.
-      again.show(error, () => JSON.stringify(readPost()) === body && send(), send);
+      again.show(error, () => JSON.stringify(readPost()) === body && send(), { press: send });
     }
   } finally {
     endWaiting();
@@ -112,6 +149,13 @@ async function send() {
       attempt = null;
       form.removeAttribute("aria-busy");
     }
+  }
+}
+
+/** Unless another text has one by now. */
+function endKey(body) {
+  if (key.body === body) {
+    key = { body: null, value: null };
   }
 }
 
@@ -140,19 +184,22 @@ function begin() {
   say(status, t("text.working"));
 }
 
-function showResource(resource) {
+function showResource(resource, post) {
   if (resource.status !== "succeeded") {
     const reason = resource.error ? rowProblem(resource.error) : t("state.cancelled");
     showError(notice("danger", t("result.failed"), [reason], [button(t("retry"), send)]));
     return;
   }
+  shown = { resource, words: wordsOf(post) };
   resultPlace.classList.remove("pending");
+  resultPlace.classList.toggle("stale", isStale());
   const words = el("div", { class: "why-place" });
   const tools = el("div", { class: "result-tools" }, whyButton(resource, words), copyButton(resource));
+  // One of the two is seen at a time, and both have the same place: nothing jumps when they change.
+  const judge = el("div", { class: "judge-or-stale" }, judgement(resource), el("p", { class: "stale-words" }, t("text.stale")));
   // The words come last, and may come late: nothing stands below them that could jump.
-  resultPlace.replaceChildren(resultView(resource), judgement(resource), tools, words);
-  // The verdict is on the page in large; the live region repeats it for those who do not see the page.
-  status.replaceChildren(el("span", { class: "visually-hidden" }, verdict(resource)));
+  resultPlace.replaceChildren(resultView(resource), judge, tools, words);
+  sayResult();
   if (window.matchMedia("(max-width: 61.99em)").matches) {
     byId("result-pane").scrollIntoView({ block: "start" });
   }
@@ -166,7 +213,8 @@ function showError(box) {
 
 /** Without a result the bars stand there empty: they say what will come, and nothing jumps when it does. */
 function showEmpty() {
-  resultPlace.classList.remove("pending");
+  shown = null;
+  resultPlace.classList.remove("pending", "stale");
   resultPlace.replaceChildren(
     ...(topics.length > 0 ? [el("p", { class: "verdict empty" }, t("result.nothing_yet")), bars(topics)] : []),
   );
@@ -241,11 +289,13 @@ for (const closer of form.querySelectorAll("[data-hide]")) {
 }
 for (const example of document.querySelectorAll("[data-example]")) {
   example.addEventListener("click", () => {
+    startAnew();
     fill(example.dataset);
     byId("doc_text").focus();
   });
 }
 byId("clear").addEventListener("click", () => {
+  startAnew();
   fill({});
   byId("doc_text").focus();
 });
