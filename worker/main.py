@@ -91,7 +91,7 @@ def run_worker(settings: Settings, load: Callable[[Settings], Classifier] = load
     `load` makes the classifier; tests give one that misbehaves on purpose.
     """
     traces = make_traces(settings, "worker")
-    engine = make_engine(settings.database_url, pool_size=5, application="rubrika worker", idle_seconds=10)
+    engine = make_engine(settings.database_url, pool_size=4, application="rubrika worker", idle_seconds=10)
     choice = _patiently(engine, lambda connection: choose(connection, settings))
     classifier, choice = load_chosen(settings, choice, load)
     model_id = register(engine, settings, classifier, choice)

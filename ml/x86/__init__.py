@@ -29,8 +29,10 @@ def keep_in(folder: Path) -> None:
     import numba
     from numba.core.codegen import get_host_cpu_features
 
+    from ml.backends import tiles_are_allowed
+
     told = [numba.__version__, llvmlite.binding.get_host_cpu_name(), get_host_cpu_features()]
-    told += [str(numba.config.CPU_NAME), str(numba.config.CPU_FEATURES)]
+    told += [str(numba.config.CPU_NAME), str(numba.config.CPU_FEATURES), str(tiles_are_allowed())]
     digest = hashlib.sha256("\n".join(told).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())

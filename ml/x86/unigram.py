@@ -81,8 +81,7 @@ class Unigram:
         self._before = np.array(whole[:place], dtype=np.int32)
         self._after = np.array(whole[place + len(bare) :], dtype=np.int32)
         alone = [one for one in map(chr, _CANDIDATES) if not unicodedata.category(one).startswith("M")]
-        same = "".join(one for one in alone if self._normalizer.normalize_str(one) == one)
-        same = re.escape(same)
+        same = _ranges([ord(one) for one in alone if self._normalizer.normalize_str(one) == one])
         self._as_it_is = re.compile(f"[{same}]*")
         # Those that are not, with one on either side, which they may join.
         self._other = re.compile(f"[{same}]?[^{same}]+(?:[{same}][^{same}]+)*[{same}]?")
@@ -132,6 +131,18 @@ def suits(content: str) -> bool:
         and (steps[1].get("pattern"), steps[1].get("content")) == ({"Regex": " {2,}"}, " ")
         and all(token["special"] and not token["normalized"] for token in told.get("added_tokens", []))
     )
+
+
+def _ranges(points: Sequence[int]) -> str:
+    """Return rising code points as they stand between the brackets of a regular expression: a list of single ones would
+    be gone through from one end to the other for each character that is not among them."""
+    ends: list[list[int]] = []
+    for point in points:
+        if ends and point == ends[-1][1] + 1:
+            ends[-1][1] = point
+        else:
+            ends.append([point, point])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ends)
 
 
 def _table(pieces: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:

@@ -66,6 +66,10 @@ ODD = [
     "\U0001f3fb",
     "\U0001f1f8",
     "\u0e33",
+    "и\u0306",
+    "е\u0308",
+    "e\u0301",
+    "г\u0301",
 ]
 TEXTS = st.lists(st.sampled_from([" ", "  ", *WORDS, *ODD]) | st.text(max_size=3), max_size=30).map("".join)
 
@@ -84,6 +88,7 @@ def test_it_is_our_own_code_that_is_tried() -> None:
 @example("два  пробела   и три")
 @example("слово \u0301знак")
 @example("а\u200dб\u0301 в\ufe0fг д")
+@example("мои\u0306 и\u0306 и\u0306ти е\u0308ж cafe\u0301s")
 @example("а\u00a0 б \u00a0в")
 @example("е" + "\u0301" * 40 + "ж")
 def test_texts_are_cut_as_the_library_cuts_them(text: str) -> None:
