@@ -148,7 +148,7 @@ def _upload(stream: ByteStream, filename: str | None, media_type: str | None, va
         stream=stream,
         filename=_clean(filename),
         media_type=media_type,
-        display_name=_clean(values.get("name")) or _clean(filename),
+        display_name=_shown(values.get("name")) or _clean(filename),
         options=ReadOptions(
             encoding=values.get("encoding") or None,
             delimiter=values.get("delimiter") or None,
@@ -161,10 +161,14 @@ def _upload(stream: ByteStream, filename: str | None, media_type: str | None, va
 
 def _clean(name: str | None) -> str | None:
     """A file name without folders, control characters and excess; None for nothing."""
+    return None if name is None else _shown(re.split(r"[\\/]", name)[-1])
+
+
+def _shown(name: str | None) -> str | None:
+    """A name that somebody has thought of, in which a slash is a slash: as `_clean`, but for folders."""
     if name is None:
         return None
     name = name.encode("utf-8", "replace").decode()
-    name = re.split(r"[\\/]", name)[-1]
     name = "".join(c for c in name if c.isprintable()).strip()
     if len(name) > NAME_CHARS:
         stem, dot, extension = name.rpartition(".")

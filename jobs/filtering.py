@@ -84,10 +84,12 @@ TEXTS = "concat_ws(E'\\n', t.doc_text, t.image2text, t.speech2text, t.custom_id)
 def all_words(words: Sequence[str], where: str = TEXTS) -> tuple[str, dict[str, Any]]:
     """Whether all words stand somewhere in `where`, in any case, and the values that this refers to.
 
-    `where` is one string for that reason: it is lowered once and searched for every word.
+    `where` is one string for that reason: it is lowered once and searched for every word. Most who write Russian write
+    е for ё, so neither is told from the other.
     """
     values = {"words": [f"%{_literal(word)}%" for word in words]}
-    return f"lower({where}) LIKE ALL (ARRAY(SELECT lower(unnest(%(words)s::text[]))))", values
+    folded = "translate(lower({}), 'ё', 'е')".format
+    return f"{folded(where)} LIKE ALL (ARRAY(SELECT {folded('unnest(%(words)s::text[])')}))", values
 
 
 def probability_of(topic: str, models: Sequence[Model]) -> str:

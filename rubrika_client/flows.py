@@ -73,7 +73,7 @@ class Retry:
     """
 
     attempts: int = 6
-    first: float = 0.5
+    first: float = 1.0
     longest: float = 30.0
     patience: float = 120.0
     notify: Callable[[ServiceError, float], object] | None = None

@@ -1,5 +1,6 @@
 """What came of a file: pages of its rows, a summary, and all of them as CSV, NDJSON or JSON."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -26,6 +27,10 @@ from jobs.filtering import RowFilter
 from jobs.records import Job, Model, parse_job_id
 from jobs.sorting import Order, Place, sorted_rows
 from jobs.states import TERMINAL_STATES
+
+_SUFFIX = re.compile(r"(\.(csv|tsv|tab|ndjson|jsonl|json|txt|xlsx|xlsm|xls|ods|parquet))?(\.gz)?$", re.IGNORECASE)
+_HARMLESS = str.maketrans(dict.fromkeys('\\/:*?"<>|', "_"))
+"""What a name on some system cannot have."""
 
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "ndjson": "application/x-ndjson", "json": "application/json"}
 
@@ -163,7 +168,9 @@ def stream(job: Job, extension: str, media_type: str, blocks: Iterator[bytes]) -
     `blocks` may be empty, as the NDJSON of a filter that matches nothing is.
     """
     started = chain([next(blocks, b"")], blocks)
-    name = f"{(job.filename or 'posts').rsplit('.', 1)[0]}.rubrika.{extension}"
+    # Of a name that somebody has thought of what follows the last point may be a year.
+    stem = _SUFFIX.sub("", job.filename or "").translate(_HARMLESS).strip() or "posts"
+    name = f"{stem}.rubrika.{extension}"
     ascii_name = "".join(c if c.isascii() and (c.isalnum() or c in "-_. ") else "_" for c in name)
     response = Response(started, content_type=media_type)
     response.headers["Content-Disposition"] = (

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+from urllib.parse import unquote
 
 import pytest
 from flask.testing import FlaskClient
@@ -154,12 +155,38 @@ def test_a_file_over_the_limit_is_413(settings: Settings) -> None:
 
 
 def test_a_hostile_file_name_is_made_harmless(client: FlaskClient) -> None:
-    job = upload(client, CSV, name="../../etc/па\r\nсс\x00wd.csv").get_json()
+    job = upload(client, CSV, "../../etc/пассwd.csv").get_json()
     assert job["filename"] == "пассwd.csv"
-    assert upload(client, CSV, name="C:\\temp\\x.csv").get_json()["filename"] == "x.csv"
+    bare = client.post(f"{V1}/jobs", query_string={"filename": "C:\\temp\\x.csv"}, data=CSV, content_type="text/csv")
+    assert bare.get_json()["filename"] == "x.csv"
+    named = upload(client, CSV, name="../../etc/па\r\nсс\x00wd.csv").get_json()
+    assert named["filename"] == "../../etc/пассwd.csv"
+    told = client.get(named["links"]["csv"]).headers["Content-Disposition"]
+    assert unquote(told.rpartition("''")[2]) == ".._.._etc_пассwd.rubrika.csv"
     long = upload(client, CSV, "я" * 10_000 + ".csv").get_json()
     assert len(long["filename"]) <= 200
     assert long["filename"].endswith(".csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "saved"),
+    [
+        ("Отзывы 05/2026", "Отзывы 05/2026", "Отзывы 05_2026.rubrika.csv"),
+        ("Посты 12.01.2026", "Посты 12.01.2026", "Посты 12.01.2026.rubrika.csv"),
+        ('а:б*"в"\\г', 'а:б*"в"\\г', "а_б__в__г.rubrika.csv"),
+        ("Посты.CSV.gz", "Посты.CSV.gz", "Посты.rubrika.csv"),
+        ("", "посты.csv.gz", "посты.rubrika.csv"),
+    ],
+)
+def test_a_name_of_ones_own_stays_whole_and_names_the_download(
+    client: FlaskClient, worker: Worker, name: str, shown: str, saved: str
+) -> None:
+    job = upload(client, CSV, "посты.csv.gz", name=name).get_json()
+    assert job["filename"] == shown
+    worker.work()
+    told = client.get(job["links"]["csv"]).headers["Content-Disposition"]
+    assert unquote(told.rpartition("''")[2]) == saved
+    assert client.get(f"{V1}/jobs/{job['id']}").get_json()["filename"] == shown
 
 
 def test_cancel_delete_and_list(client: FlaskClient, worker: Worker) -> None:

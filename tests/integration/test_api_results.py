@@ -274,3 +274,13 @@ def test_rows_of_another_model_stand_under_their_own_topics(client: FlaskClient,
     ]
     assert rows_of(client, f"{job['links']['results']}?topic=ads&min_probability=0.8") == [2]
     assert rows_of(client, f"{job['links']['results']}?assigned=sport") == [1]
+
+
+@pytest.mark.parametrize(("word", "rows"), [("ёлка", [1, 2, 3]), ("елка", [1, 2, 3]), ("ЁЛКА", [1, 2, 3]), ("ёж", [])])
+def test_search_takes_one_letter_for_the_other_that_is_mostly_written_for_it(
+    client: FlaskClient, worker: Worker, word: str, rows: list[int]
+) -> None:
+    job = upload(client, "text\nНаша ёлка\nнаша елка\nНАША ЁЛКА\nдуб\n".encode()).get_json()
+    worker.work()
+    assert rows_of(client, f"{job['links']['results']}?q={word}") == rows
+    assert len(client.get(f"{job['links']['csv']}?q={word}").text.splitlines()) == 1 + len(rows)
