@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.config import JsonDict
 
+from jobs.csv_lines import Decimal, Delimiter, Dialect
 from jobs.states import JobState
 
 CUSTOM_ID_CHARS = 200
@@ -140,6 +141,12 @@ class CsvOptions(BaseModel):
 
     bom: int = Field(1, ge=0, le=1, description="CSV begins with a byte order mark, which Excel needs")
     raw: int = Field(0, ge=0, le=1, description="1: cells that look like formulas are left as they are")
+    delimiter: Delimiter = Field("comma", description="what stands between cells; Excel in Russia expects a semicolon")
+    decimal: Decimal = Field("point", description="what stands in numbers before their fraction")
+
+    @property
+    def dialect(self) -> Dialect:
+        return Dialect(self.delimiter, self.decimal)
 
 
 class TextsCsvQuery(TextsFilter, CsvOptions):

@@ -161,13 +161,15 @@ def _upload(stream: ByteStream, filename: str | None, media_type: str | None, va
 
 def _clean(name: str | None) -> str | None:
     """A file name without folders, control characters and excess; None for nothing."""
-    return None if name is None else _shown(re.split(r"[\\/]", name)[-1])
+    return None if name is None else _tidied(re.split(r"[\\/]", name)[-1])
 
 
 def _shown(name: str | None) -> str | None:
-    """A name that somebody has thought of, in which a slash is a slash: as `_clean`, but for folders."""
-    if name is None:
-        return None
+    """A name that somebody has thought of: a slash in it is a slash, and white space of any kind is a single space."""
+    return None if name is None else _tidied(" ".join(name.split()))
+
+
+def _tidied(name: str) -> str | None:
     name = name.encode("utf-8", "replace").decode()
     name = "".join(c for c in name if c.isprintable()).strip()
     if len(name) > NAME_CHARS:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from jobs.copying import copy_out
-from jobs.csv_lines import csv_lines
+from jobs.csv_lines import USUAL, Dialect, csv_lines
 from jobs.filtering import RowFilter, is_assigned, probability_of
 from jobs.reading import JOINED
 from jobs.records import Job, Model
@@ -39,17 +39,19 @@ class Export:
     wanted: RowFilter = RowFilter()  # noqa: RUF009  (frozen)
 
 
-def export_csv(engine: Engine, export: Export, *, defuse: bool, bom: bool = False) -> Iterator[bytes]:
+def export_csv(
+    engine: Engine, export: Export, *, defuse: bool, bom: bool = False, dialect: Dialect = USUAL
+) -> Iterator[bytes]:
     """CSV in UTF-8 with a header, in blocks of bytes; memory does not grow with the job.
 
     `defuse` puts `'` before a cell that a spreadsheet would take for a formula, `bom` a byte order mark before all.
     """
     columns = Columns(export)
-    selected = ", ".join(_defused(cell.as_text) if defuse and cell.is_own else cell.as_text for cell in columns.cells)
-    rows = copy_out(engine, columns.query(selected), columns.values, "FORMAT csv")
+    selected = ", ".join(_in_csv(cell, defuse=defuse, dialect=dialect) for cell in columns.cells)
+    rows = copy_out(engine, columns.query(selected), columns.values, f"FORMAT csv, DELIMITER '{dialect.sign}'")
     # Before the header: a query that fails must not look like the beginning of a file. There may be no row at all.
     first = next(rows, b"")
-    yield (BOM if bom else b"") + csv_lines([columns.names(defuse=defuse)]).encode() + first
+    yield (BOM if bom else b"") + csv_lines([columns.names(defuse=defuse)], dialect).encode() + first
     yield from rows
 
 
@@ -90,13 +92,15 @@ def own_columns(job: Job) -> list[str]:
 class Cell:
     """A column of an export: its name, its SQL as a cell of text, and its SQL as JSON text (SQL null where null).
 
-    `is_own`: it came with the file.
+    `is_own`: it came with the file. `is_number`: in SQL, whether it holds a number that may have a fraction; None where
+    there is never one.
     """
 
     name: str
     as_text: str
     as_json: str
     is_own: bool = False
+    is_number: str | None = None
 
 
 @dataclass
@@ -118,8 +122,10 @@ class Columns:
             else:
                 key = f"column{number}"
                 self.values[key] = column
+                value = f"(t.extra -> %({key})s)"
+                is_number = f"jsonb_typeof{value} = 'number'"
                 self.cells.append(
-                    Cell(column, f"t.extra ->> %({key})s", f"(t.extra -> %({key})s)::text", is_own=True),
+                    Cell(column, f"t.extra ->> %({key})s", f"{value}::text", is_own=True, is_number=is_number)
                 )
         self._add("row", "t.row_no", "t.row_no::text")
         for topic in model.topics if model else ():
@@ -136,7 +142,7 @@ class Columns:
 
     def _add_probability(self, topic: str) -> None:
         rounded = f"round(({probability_of(topic, self.export.models)})::numeric, 6)"
-        self._add(topic, rounded, f"{rounded}::text")
+        self._add(topic, rounded, f"{rounded}::text", is_number="true")
 
     def _add_topics(self) -> None:
         """The assigned topics, those of the model in its order, then those that only other models know."""
@@ -156,12 +162,12 @@ class Columns:
         )
         self._add("topics", as_text, f"CASE WHEN r.probabilities IS NOT NULL THEN {as_list} END")
 
-    def _add(self, name: str, as_text: str, as_json: str) -> None:
+    def _add(self, name: str, as_text: str, as_json: str, *, is_number: str | None = None) -> None:
         """A column of ours; should the file have one of this name, ours is called `rubrika_...`."""
         taken = {cell.name for cell in self.cells}
         while name in taken:
             name = f"rubrika_{name}"
-        self.cells.append(Cell(name, as_text, as_json))
+        self.cells.append(Cell(name, as_text, as_json, is_number=is_number))
 
     def names(self, *, defuse: bool) -> list[str]:
         return [
@@ -183,6 +189,15 @@ def _concatenated(parts: Sequence[str]) -> str:
     """All parts in one string; a function takes a hundred arguments at most."""
     groups = [f"concat({', '.join(parts[at : at + 40])})" for at in range(0, len(parts), 40)]
     return f"concat({', '.join([*groups, repr('}')])})"
+
+
+def _in_csv(cell: Cell, *, defuse: bool, dialect: Dialect) -> str:
+    """A cell as COPY writes it. Only numbers get a comma: what came as text stays as it was written there."""
+    text = _defused(cell.as_text) if defuse and cell.is_own else cell.as_text
+    if not dialect.has_commas or cell.is_number is None:
+        return text
+    number = f"translate(({cell.as_text})::text, '.', ',')"
+    return f"CASE WHEN {cell.is_number} THEN {number} ELSE ({text})::text END"
 
 
 def _defused(cell: str) -> str:

@@ -31,7 +31,7 @@ class RowFilter:
 
     `topic` alone asks for the rows that it is assigned to, with a probability for those within the range. `assigned`
     asks for all of these topics at once, and, when empty, for none of any. `words` must all stand in the texts or in
-    `custom_id`, wherever and in whatever case.
+    `custom_id`, wherever and in whatever case, with «е» and «ё» as one letter.
     """
 
     topic: str | None = None
@@ -88,7 +88,8 @@ def all_words(words: Sequence[str], where: str = TEXTS) -> tuple[str, dict[str, 
     е for ё, so neither is told from the other.
     """
     values = {"words": [f"%{_literal(word)}%" for word in words]}
-    folded = "translate(lower({}), 'ё', 'е')".format
+    # For one letter `replace` takes two thirds of the time of `translate`, which looks up each character of a text.
+    folded = "replace(lower({}), 'ё', 'е')".format
     return f"{folded(where)} LIKE ALL (ARRAY(SELECT {folded('unnest(%(words)s::text[])')}))", values
 
 

@@ -48,7 +48,7 @@ class Wanted:
     """Which entries of a history are asked for; what is not given is not asked.
 
     `since` is included, `until` is not. `words` must all stand in the texts or in `custom_id` (of a file: in its name),
-    wherever and in whatever case.
+    wherever and in whatever case, with «е» and «ё» as one letter.
     """
 
     words: tuple[str, ...] = ()

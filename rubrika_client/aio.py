@@ -14,7 +14,7 @@ import httpx2
 from anyio import to_thread
 
 from rubrika_client import calls, flows, resources
-from rubrika_client.calls import Call, Page, Sink
+from rubrika_client.calls import Call, Decimal, Delimiter, Page, Sink
 from rubrika_client.events import RECONNECT_SECONDS, SILENT_SECONDS, Hearing
 from rubrika_client.flows import Answer, Flow, Lost, Pause, Retry
 from rubrika_client.resources import Classification, Job, Post, Row
@@ -175,16 +175,19 @@ class AsyncClient:
     async def download(
         self, job: str, path: str | PathLike[str], *, form: str | None = None,
         thresholds: Mapping[str, float] | None = None, received: Callable[[int], object] | None = None,
-        bom: bool | None = None, raw: bool | None = None, **filters: Unpack[Filters],
+        bom: bool | None = None, raw: bool | None = None, delimiter: Delimiter | None = None,
+        decimal: Decimal | None = None, **filters: Unpack[Filters],
     ) -> Path:  # fmt: skip
         """Write all rows to a file, as csv, ndjson, json, xlsx or parquet by its ending or by `form`.
 
         It is written beside its place and moved there when it is whole; a pipe or a device is given it then, which
-        cannot be cancelled before somebody reads it. `bom` and `raw` are of CSV alone.
+        cannot be cancelled before somebody reads it. `bom`, `raw`, `delimiter` (comma, semicolon, tab) and `decimal`
+        (point, comma) are of CSV alone.
         """
         target = Path(path)
         chosen = format_of(target, form)
         wanted = {"thresholds": calls.thresholds_text(thresholds), **filters}
+        wanted |= {"delimiter": delimiter, "decimal": decimal}
         wanted |= {name: None if value is None else int(value) for name, value in (("bom", bom), ("raw", raw))}
         part = PartFile(target)
         # Whoever reads the pipe may be in this very loop.

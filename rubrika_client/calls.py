@@ -28,6 +28,11 @@ MEDIA_TYPES: Mapping[Format, str] = {
 }
 FORMATS = tuple(MEDIA_TYPES)
 
+Delimiter = Literal["comma", "semicolon", "tab"]
+"""What stands between the cells of a CSV."""
+Decimal = Literal["point", "comma"]
+"""What stands in a number of a CSV before its fraction."""
+
 IDEMPOTENCY_KEY = "Idempotency-Key"
 MAX_KEY_CHARS = 255
 MAKING_SECONDS = 900.0

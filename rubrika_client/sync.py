@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Unpack, overload
 import httpx2
 
 from rubrika_client import calls, flows, resources
-from rubrika_client.calls import Call, Page, Sink
+from rubrika_client.calls import Call, Decimal, Delimiter, Page, Sink
 from rubrika_client.events import RECONNECT_SECONDS, SILENT_SECONDS, Hearing
 from rubrika_client.flows import Answer, Flow, Lost, Pause, Retry
 from rubrika_client.resources import Classification, Job, Post, Row
@@ -172,16 +172,18 @@ class Client:
     def download(
         self, job: str, path: str | PathLike[str], *, form: str | None = None,
         thresholds: Mapping[str, float] | None = None, received: Callable[[int], object] | None = None,
-        bom: bool | None = None, raw: bool | None = None, **filters: Unpack[Filters],
+        bom: bool | None = None, raw: bool | None = None, delimiter: Delimiter | None = None,
+        decimal: Decimal | None = None, **filters: Unpack[Filters],
     ) -> Path:  # fmt: skip
         """Write all rows to a file, as csv, ndjson, json, xlsx or parquet by its ending or by `form`.
 
-        It is written beside its place and moved there when it is whole; a pipe or a device is given it then. `bom` and
-        `raw` are of CSV alone.
+        It is written beside its place and moved there when it is whole; a pipe or a device is given it then.
+        `bom`, `raw`, `delimiter` (comma, semicolon, tab) and `decimal` (point, comma) are of CSV alone.
         """
         target = Path(path)
         chosen = format_of(target, form)
         wanted = {"thresholds": calls.thresholds_text(thresholds), **filters}
+        wanted |= {"delimiter": delimiter, "decimal": decimal}
         wanted |= {name: None if value is None else int(value) for name, value in (("bom", bom), ("raw", raw))}
         with PartFile(target) as file:
             self._ask(calls.export(job, chosen, Sink(file, received), **wanted))

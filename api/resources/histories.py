@@ -17,7 +17,7 @@ from api.resources.common import documented
 from api.resources.filters import wanted_files, wanted_texts
 from api.resources.jobs import expires_at
 from api.shapes import CsvOptions, JobsCsvQuery, JobsFilter, TextsCsvQuery, TextsFilter
-from jobs.csv_lines import csv_lines
+from jobs.csv_lines import Dialect, csv_lines
 from jobs.database import transaction
 from jobs.exporting import BOM, SUSPICIOUS
 from jobs.history import list_files, list_texts
@@ -111,10 +111,11 @@ def _csv(
     name: str, options: CsvOptions, header: list[str], line: Callable[[dict[str, Any]], list[Any]], pages: Resources
 ) -> Response:
     def blocks() -> Iterator[bytes]:
-        head = (BOM if options.bom else b"") + _lines([header])
+        head = (BOM if options.bom else b"") + _lines([header], options.dialect)
         for page in pages:
             # The header goes with the first page, so that nothing is sent before the first query has been answered.
-            yield head + _lines([cell if options.raw else defused(cell) for cell in line(item)] for item in page)
+            cells = ([cell if options.raw else defused(cell) for cell in line(item)] for item in page)
+            yield head + _lines(cells, options.dialect)
             head = b""
 
     return _stream(f"{name}.csv", "text/csv; charset=utf-8", blocks())
@@ -142,8 +143,8 @@ def _stream(name: str, media_type: str, blocks: Iterator[bytes]) -> Response:
     return response
 
 
-def _lines(rows: Iterable[list[Any]]) -> bytes:
-    return csv_lines(rows).encode()
+def _lines(rows: Iterable[list[Any]], dialect: Dialect) -> bytes:
+    return csv_lines(rows, dialect).encode()
 
 
 def defused(cell: Any) -> Any:

@@ -129,7 +129,7 @@ def summary(path: IdPath, query: ThresholdsQuery) -> BaseResponse:
 )
 def results_csv(path: IdPath, query: CsvQuery) -> Response:
     ctx, export = exported(path.id, query)
-    blocks = export_csv(ctx.engine, export, defuse=not query.raw, bom=bool(query.bom))
+    blocks = export_csv(ctx.engine, export, defuse=not query.raw, bom=bool(query.bom), dialect=query.dialect)
     return stream(export.job, "csv", MEDIA_TYPES["csv"], blocks)
 
 

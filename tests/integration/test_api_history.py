@@ -46,6 +46,10 @@ def pages(client: FlaskClient, url: str) -> list[str]:
         ("q=МАТЧ", [4, 0]),
         ("q=100%25", [0]),
         ("q=матч+ещё", [4]),
+        ("q=ЕЩЕ", [4]),
+        ("q=ждет", [5]),
+        ("q=тёшина", []),
+        ("q=мёж", []),
         ("q=ID-ТИШ", [1]),
         ("q=нет+такого", []),
         ("status=failed", [2]),
@@ -111,7 +115,7 @@ def test_files_by_name_state_and_date(client: FlaskClient, worker: Worker) -> No
     for name in ("Январь 1.csv", "февраль.csv", "январь 2.csv"):
         upload(client, CSV, name)
     worker.work()
-    upload(client, CSV, "март.csv")
+    upload(client, CSV, "март 4-й отчёт.csv")
 
     def names(query: str) -> list[str]:
         page = client.get(f"{JOBS}?{query}").get_json()
@@ -119,13 +123,13 @@ def test_files_by_name_state_and_date(client: FlaskClient, worker: Worker) -> No
         assert [item["id"] for item in as_json] == [item["id"] for item in page["items"]]
         return [item["filename"] for item in page["items"]]
 
-    assert names("") == ["март.csv", "январь 2.csv", "февраль.csv", "Январь 1.csv"]
+    assert names("") == ["март 4-й отчёт.csv", "январь 2.csv", "февраль.csv", "Январь 1.csv"]
     assert names("q=ЯНВАРЬ") == ["январь 2.csv", "Январь 1.csv"]
     assert names("q=январь+1") == ["Январь 1.csv"]
-    assert names("status=queued,running") == ["март.csv"]
+    assert names("q=отчет") == names("q=ОТЧЁТ") == names("status=queued,running") == ["март 4-й отчёт.csv"]
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date()
     assert names(f"since={tomorrow}") == []
-    assert names(f"until={tomorrow}&q=март") == ["март.csv"]
+    assert names(f"until={tomorrow}&q=март") == ["март 4-й отчёт.csv"]
     first = client.get(f"{JOBS}?limit=1&q=январь").get_json()
     assert [item["filename"] for item in client.get(first["next"]).get_json()["items"]] == ["Январь 1.csv"]
 

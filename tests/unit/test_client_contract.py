@@ -175,7 +175,7 @@ def test_the_parameters_that_are_sent_are_in_the_document(document: dict[str, An
     rows = document["paths"]["/api/v1/jobs/{id}/results.csv"]["get"]["parameters"]
     named = {one["name"] for one in rows if one["in"] == "query"}
     filters = set(get_type_hints(Filters))
-    assert filters | {"thresholds", "bom", "raw"} == named
+    assert filters | {"thresholds", "bom", "raw", "delimiter", "decimal"} == named
     form = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(inspect.signature(calls.options).parameters) | {"file"} == set(form["properties"])
 

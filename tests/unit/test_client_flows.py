@@ -246,6 +246,19 @@ def test_a_download_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
         client.download("a", tmp_path / "c.doc")
 
 
+def test_a_download_asks_for_the_csv_that_was_chosen(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.query.decode())
+        return httpx2.Response(200, content=b"a;b", headers=CSV)
+
+    with client_of(answer) as client:
+        client.download("a", tmp_path / "a.csv")
+        client.download("a", tmp_path / "a.csv", bom=False, delimiter="semicolon", decimal="comma")
+    assert asked == ["", "delimiter=semicolon&decimal=comma&bom=0"]
+
+
 def test_an_upload_is_sent_whole_each_time_under_one_key(tmp_path: Path) -> None:
     data = b"text\n" + b"a post\n" * 50_000
     (tmp_path / "посты.csv").write_bytes(data)
