@@ -18,11 +18,11 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "page.footer": "Topics of Russian posts. Texts never leave this server.",
     "page.api": "REST API",
     "page.api.lead": "Whatever the page can do, programs can do as well: the page is a client of this interface "
-    "like any other. The examples below are for this server. The ID in them stands for the id of a job: `id` in the answer "
-    "to the file.",
-    "page.api.key": "The key; the command waits for it and keeps it for the other examples",
-    "page.api.key_words": "KEY in the examples is your key: the one that you came with, or another to the same data, which "
-    "an administrator makes by",
+    "like any other. The examples below are for this server. ID stands for the id of a job: the field id in the "
+    "answer to the file.",
+    "page.api.key": "The key; the command waits for it, shows nothing of it, and keeps it for the others",
+    "page.api.key_words": "KEY in the examples is your key: the one that you came with, or another to the same data, "
+    "which an administrator makes:",
     "page.api.reference": "Sending requests (Swagger)",
     "page.api.document": "OpenAPI document",
     "page.api.copy": "Copy",
@@ -93,7 +93,7 @@ ENGLISH: dict[str, str | dict[str, str]] = {
     "text.empty_words": "Type a text into at least one field, or choose an example.",
     "text.working": "Finding topics…",
     "text.in_queue": "The text is accepted and waits for its turn…",
-    "text.stale": "This is the result of the text before it was changed. To know the topics of this one, find them again.",
+    "text.stale": "The result of the text before the change.",
     "text.lost": "The server cannot be reached. The text is accepted; asking for its result again…",
     "field.doc_text": "Post text",
     "field.image2text": "Picture text",

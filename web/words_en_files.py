@@ -3,8 +3,8 @@
 ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.files.title": "Files",
     "page.files.heading": "A file of posts",
-    "page.files.formats": "CSV, TSV, Excel, ODS, Parquet, NDJSON, a JSON array, or plain text with a post a line; gzip will do. "
-    "All other columns of the file are kept and come back with the results.",
+    "page.files.formats": "CSV, TSV, Excel, ODS, Parquet, NDJSON, a JSON array, or plain text with a post a line; "
+    "gzip will do. All other columns of the file are kept and come back with the results.",
     "page.files.choose": "Choose a file",
     "page.files.or_drop": "or drop it here",
     "page.files.name": "Name (optional)",
@@ -28,8 +28,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.delimiter.pipe": "vertical bar",
     "page.delimiter.space": "space",
     "page.files.help": "What the file should look like",
-    "page.files.help_columns": "The first line of a CSV, a TSV or an Excel sheet (the first, unless you choose another) names "
-    "the columns. Texts are read from doc_text (or text), "
+    "page.files.help_columns": "The first line of a CSV, a TSV or an Excel sheet (the first, unless you choose "
+    "another) names the columns. Texts are read from doc_text (or text), "
     "image2text and speech2text; one of them is enough. A column custom_id, if there is one, is your own number of "
     "the post.",
     "page.files.help_csv": "doc_text,image2text,speech2text",
@@ -54,9 +54,11 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.job.delete_no": "Keep",
     "page.job.options": "Options of the download",
     "page.job.only_chosen": "Only the rows chosen by the filter below",
+    "page.job.part_note": "While the file is under way, rows without a result have empty topics in a download.",
     "page.job.sheet_note": "An Excel sheet holds 1,048,575 rows: take CSV or Parquet, or only the rows chosen.",
     "page.job.own_thresholds": "With my thresholds, where they are moved",
     "page.job.bom": "CSV with a byte order mark, which Excel needs",
+    "page.job.russian_excel": "CSV for Excel in Russia: semicolons between columns, commas in numbers",
     "page.job.raw": "CSV with cells that look like formulas left as they are (not for Excel)",
     "page.job.rerun": "Compute again with another model",
     "page.job.rerun_model": "The model to use",
@@ -108,7 +110,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
     "page.history.until": "Up to this day",
     "page.history.export": "Download the history",
     "files.one_at_a_time": "Files are sent one at a time: the first one was taken.",
-    "files.too_large": "The file {name} has {size}, and the server takes {most} at most. Divide it, or pack it by gzip.",
+    "files.too_large": "The file {name} has {size}, and the server takes {most} at most. Divide it, "
+    "or pack it by gzip.",
     "files.gave_up": "Sending broke several times in a row, so it will not begin by itself any more. Check the "
     "connection, or divide the file.",
     "files.sending_started": "Sending the file {name}",
@@ -217,8 +220,8 @@ ENGLISH_FILES: dict[str, str | dict[str, str]] = {
         "other": "The model {model} has computed {n} more rows, which are not counted here.",
     },
     "summary.truncated": "Not read to the end: {n} ({share}).",
-    "summary.truncated_words": "Of a text that is too long for it the model reads the beginning; the topics of such rows "
-    "are those of that.",
+    "summary.truncated_words": "Of a text that is longer than its limit the model reads the beginning; the topics of "
+    "such rows follow from that alone.",
     "summary.threshold": "Threshold: {topic}",
     "summary.examples": "No. {rows}",
     "chart.bin": "probability {from} – {to}, rows: {rows}",

@@ -53,10 +53,12 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "page.job.delete_no": "Оставить",
     "page.job.options": "Параметры скачивания",
     "page.job.only_chosen": "Только отобранные строки (отбор ниже)",
+    "page.job.part_note": "Пока файл считается, у строк без результата темы в загрузке пусты.",
     "page.job.sheet_note": "Лист Excel вмещает 1\xa0048\xa0575 строк: возьмите CSV или Parquet "
     "либо только отобранные строки.",
     "page.job.own_thresholds": "С моими порогами, если они сдвинуты",
     "page.job.bom": "CSV с меткой BOM, чтобы Excel понял кодировку",
+    "page.job.russian_excel": "CSV для русского Excel: столбцы через точку с запятой, дроби с запятой",
     "page.job.raw": "CSV без защиты от формул (не для Excel)",
     "page.job.rerun": "Пересчитать другой моделью",
     "page.job.rerun_model": "Модель",

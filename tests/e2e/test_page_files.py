@@ -1,6 +1,7 @@
 """Files on the page as a person sends, follows, reads, downloads and deletes them: real processes, a real browser."""
 
 import os
+import re
 import signal
 from csv import DictReader
 from dataclasses import replace
@@ -92,6 +93,10 @@ def test_options_of_a_download_are_those_that_are_ticked(
 
     assert downloaded().startswith(b"\xef\xbb\xbfdoc_text,author,row,")
     assert b"\n'=1+1," in downloaded()
+    page.get_by_label("CSV для русского Excel").check()
+    assert downloaded().startswith(b"\xef\xbb\xbfdoc_text;author;row;")
+    assert re.search(rb";0,\d+;", downloaded())
+    page.get_by_label("CSV для русского Excel").uncheck()
     page.get_by_label("CSV с меткой BOM").uncheck()
     page.get_by_label("CSV без защиты от формул").check()
     assert downloaded().startswith(b"doc_text,author,row,")
@@ -195,8 +200,11 @@ def test_a_running_file_is_stopped_and_deleted(service: Service, page: Page, wat
     service.start_all(FAKE_SECONDS="0.02")
     send_file(page, csv(*(f"пост {number}" for number in range(1000))))
     expect(page.locator("#state")).to_have_text("Выполняется")
+    half = page.get_by_text("Пока файл считается, у строк без результата темы в загрузке пусты.")
+    expect(half).to_be_visible()
     page.get_by_role("button", name="Остановить").click()
     expect(page.locator("#state")).to_have_text("Остановлено", timeout=15_000)
+    expect(half).to_be_hidden()
     expect(page.get_by_role("button", name="Остановить")).to_be_hidden()
     address = page.url
 

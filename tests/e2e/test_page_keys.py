@@ -1,11 +1,14 @@
 """Signing in on the page as a person does it: the way there and back, a session that ends, and pages of other sites."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -176,6 +179,42 @@ def test_a_refusal_to_sign_in_is_said_in_the_words_of_the_page(service: Service,
     expect(page.get_by_role("alert")).to_contain_text("Повторите через 7 секунд.")
     expect(page.get_by_role("alert")).not_to_contain_text("unknown keys")
     watch.assert_clean(429)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing")
+def test_the_examples_of_the_interface_carry_the_key_and_do_what_they_say(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    anna = new_key(service, "anna-laptop", "anna")
+    page.goto("/login?next=/api")
+    enter(page, anna)
+    page.wait_for_url("**/api")
+    expect(page.get_by_text("rubrika keys create NAME --owner anna")).to_be_visible()
+    expect(page.locator("#code-one_text")).to_contain_text(service.url)
+    (tmp_path / "posts.csv").write_bytes(csv(DRAFT))
+    lines = [page.locator("#code-key").inner_text(), 'test "$KEY" = "$WANTED" || exit 1']
+
+    def do(name: str, job: str = "") -> bytes:
+        """What an example answers to whoever has entered the key as the first of them asks for it."""
+        code = page.locator(f"#code-{name}").inner_text()
+        assert anna not in code
+        return subprocess.run(
+            ["bash", "-c", "\n".join([*lines, code.replace("/ID", f"/{job}")])],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "WANTED": anna},
+            input=f"{anna}\n".encode(),
+            check=True,
+            capture_output=True,
+            timeout=60,
+        ).stdout
+
+    assert json.loads(do("one_text"))["status"] == "succeeded"
+    assert len(json.loads(do("many_texts"))["items"]) == 2
+    job = json.loads(do("file"))["id"]
+    wait_until(lambda: json.loads(do("progress", job))["status"] == "succeeded", 30, what="the job to be done")
+    do("results", job)
+    assert DRAFT in (tmp_path / "results.csv").read_text("utf-8-sig")
+    watch.assert_clean(401)
 
 
 # --- pages of other sites -------------------------------------------------------------------------------------------

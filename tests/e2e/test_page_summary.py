@@ -46,6 +46,7 @@ def test_charts_show_the_job_as_a_whole(service: Service, page: Page, watch: Wat
         [re.compile(rf"^{sport['assigned']} \("), "0 (0,0\xa0%)", re.compile(rf"^{summary['none_assigned']} \(")]
     )
     expect(page.locator("#summary-words")).to_have_text("Из 120 строк")
+    expect(page.locator("#truncated")).to_be_hidden()
     expect(page.locator("#pairs button")).to_have_text([str(sport["assigned"]), "0", "0"])
     card = page.locator(".topic-card[data-topic=sport]")
     titles = [title.text_content() or "" for title in card.locator("title").element_handles()]
@@ -242,6 +243,27 @@ def test_history_is_searched_filtered_and_downloaded(
     expect(page.locator("[data-job] .cell-main")).to_have_text(["january.csv"])
     page.get_by_label("Состояние").select_option("есть ошибки")
     expect(page.locator(".notice-title")).to_have_text("Ничего не нашлось")
+    watch.assert_clean()
+
+
+def test_of_how_many_rows_the_beginning_alone_was_read_is_said(
+    service: Service, page: Page, watch: Watch, tmp_path: Path
+) -> None:
+    service.settings = replace(service.settings, model=make_tiny_model(tmp_path / "model"))
+    service.start_all("worker")
+    job = service.wait_finished(service.upload(csv("пост", "второй", "очень длинный пост " * 500)))
+    said = page.locator("#truncated")
+    page.goto(f"/jobs/{job['id']}")
+    expect(said).to_contain_text("Прочитано не целиком: 1 (33,3\xa0%). Модель читает начало текста")
+
+    def many(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "computed": 24_000, "truncated": 1_200})
+
+    page.route("**/summary?**", many)
+    for language, words in (("ru", "1\xa0200 (5,0\xa0%)"), ("en", "Not read to the end: 1,200 (5.0%).")):
+        page.goto(f"/jobs/{job['id']}?lang={language}")
+        expect(said).to_contain_text(words)
     watch.assert_clean()
 
 

@@ -104,6 +104,8 @@ class Walk:
             page.locator("#doc_text").fill(text)
             self._classify()
             self._look(f"text-{name}")
+        page.locator("#doc_text").fill(NO_TOPIC)
+        self._look("text-changed")
         page.locator("#doc_text").fill("ы" * 100_001)
         page.locator("#send").click()
         page.locator(".alert-danger").wait_for()

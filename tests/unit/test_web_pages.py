@@ -3,13 +3,15 @@
 import gzip
 import json
 import re
+from html import unescape
+from types import SimpleNamespace
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 from flask.testing import FlaskClient
 
 from web import assets
-from web.pages import make_blueprint, not_found_page
+from web.pages import api_page, make_blueprint, not_found_page
 
 PAGES = [
     "/", "/texts/abc", "/files", "/jobs/abc", "/history", "/history?show=files", "/model", "/api", "/login", "/nowhere",
@@ -95,6 +97,22 @@ def test_every_control_has_a_label_and_every_reference_its_target(client: FlaskC
         assert f'for="{control}"' in html
     assert set(re.findall(r'href="#(icon-[^"]+)"', html)) <= set(ids)
     assert html.count("<h1") == 1
+
+
+@pytest.mark.parametrize("language", ["ru", "en"])
+def test_examples_carry_a_key_where_one_is_asked_for(client: FlaskClient, language: str) -> None:
+    open_to_all = page(client, f"/api?lang={language}")
+
+    assert "KEY" not in open_to_all
+    assert open_to_all.count("curl -s API/") == 5
+
+    with client.application.test_request_context(f"/api?lang={language}"):
+        g.signed_in = SimpleNamespace(name="laptop", owner="anna")
+        asking = api_page().get_data(as_text=True)
+
+    assert "rubrika keys create NAME --owner anna</code>" in asking
+    for code in re.findall(r"<code[^>]*>(curl .*?)</code>", asking, re.DOTALL):
+        assert ' -H "Authorization: Bearer $KEY"' in unescape(code)
 
 
 def test_what_an_address_holds_is_text_and_never_markup(client: FlaskClient) -> None:

@@ -1,10 +1,11 @@
 // The links to the results as files, with the options that are chosen.
 
 import { byId } from "./dom.js";
+import { isOver } from "./jobs.js";
 
 const MOST_IN_A_SHEET = 1048575; // Rows of an Excel sheet without its head.
 
-/** Takes over the links and the options under them; setRows() is told how many rows the job has. */
+/** Takes over the links and the options under them; setJob() is told of the job whenever something has changed. */
 export function makeDownloads(address, choice) {
   let rows = 0;
   const refresh = () => {
@@ -20,6 +21,10 @@ export function makeDownloads(address, choice) {
       ]);
       if (format === "csv" && !byId("bom").checked) {
         params.set("bom", "0");
+      }
+      if (format === "csv" && byId("russian-excel").checked) {
+        params.set("delimiter", "semicolon");
+        params.set("decimal", "comma");
       }
       if (format === "csv" && byId("raw").checked) {
         params.set("raw", "1");
@@ -37,9 +42,10 @@ export function makeDownloads(address, choice) {
   choice.onMove(refresh);
   refresh();
   return {
-    setRows(total) {
-      if (total !== rows) {
-        rows = total;
+    setJob(job) {
+      byId("part-note").hidden = isOver(job);
+      if (job.rows.total !== rows) {
+        rows = job.rows.total;
         refresh();
       }
     },

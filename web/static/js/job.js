@@ -60,7 +60,7 @@ function showJob(job) {
   byId("bar").classList.toggle("active", job.status === "running");
   byId("progress-words").textContent = progressLine(job);
   showNumbers(job);
-  downloads.setRows(job.rows.total);
+  downloads.setJob(job);
   if (isOver(job) && document.activeElement === byId("cancel")) {
     byId("delete").focus({ preventScroll: true });
   }
