@@ -186,8 +186,7 @@ class AsyncClient:
         """
         target = Path(path)
         chosen = format_of(target, form)
-        wanted = {"thresholds": calls.thresholds_text(thresholds), **filters}
-        wanted |= {"delimiter": delimiter, "decimal": decimal}
+        wanted = {"delimiter": delimiter, "decimal": decimal, "thresholds": calls.thresholds_text(thresholds)} | filters
         wanted |= {name: None if value is None else int(value) for name, value in (("bom", bom), ("raw", raw))}
         part = PartFile(target)
         # Whoever reads the pipe may be in this very loop.

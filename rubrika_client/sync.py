@@ -182,8 +182,7 @@ class Client:
         """
         target = Path(path)
         chosen = format_of(target, form)
-        wanted = {"thresholds": calls.thresholds_text(thresholds), **filters}
-        wanted |= {"delimiter": delimiter, "decimal": decimal}
+        wanted = {"delimiter": delimiter, "decimal": decimal, "thresholds": calls.thresholds_text(thresholds)} | filters
         wanted |= {name: None if value is None else int(value) for name, value in (("bom", bom), ("raw", raw))}
         with PartFile(target) as file:
             self._ask(calls.export(job, chosen, Sink(file, received), **wanted))

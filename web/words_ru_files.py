@@ -53,7 +53,7 @@ RUSSIAN_FILES: dict[str, str | dict[str, str]] = {
     "page.job.delete_no": "Оставить",
     "page.job.options": "Параметры скачивания",
     "page.job.only_chosen": "Только отобранные строки (отбор ниже)",
-    "page.job.part_note": "Пока файл считается, у строк без результата темы в загрузке пусты.",
+    "page.job.part_note": "Пока файл считается, у строк без результата темы в скачанном файле пусты.",
     "page.job.sheet_note": "Лист Excel вмещает 1\xa0048\xa0575 строк: возьмите CSV или Parquet "
     "либо только отобранные строки.",
     "page.job.own_thresholds": "С моими порогами, если они сдвинуты",

@@ -171,7 +171,8 @@ class Drain:
     def _let_pass(self) -> Waiting:
         """Between two batches of anything that takes its time: texts that somebody waits for are computed first.
 
-        Returns what was seen to wait, if it was time to look."""
+        Returns what was seen to wait, if it was time to look.
+        """
         if time.monotonic() < self._look_due:
             return NOBODY
         waiting = NOBODY

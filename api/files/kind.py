@@ -20,6 +20,9 @@ _BY_EXTENSION: dict[str, Kind] = {
     "json": "json",
     "txt": "text",
 }
+ENDINGS = (*_BY_EXTENSION, "xlsx", "xlsm", "xls", "ods", "parquet")
+"""How the names of files end that are read; of the last five the first bytes tell."""
+
 _BY_MEDIA_TYPE: dict[str, Kind] = {
     "text/csv": "csv",
     "application/csv": "csv",

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from api.callers import owner
 from api.context import Context, context
+from api.files.kind import ENDINGS
 from api.held import hold
 from api.problems import bad_input
 from api.represent import cursor, page, read_cursor, result_row, summary_resource
@@ -28,7 +29,7 @@ from jobs.records import Job, Model, parse_job_id
 from jobs.sorting import Order, Place, sorted_rows
 from jobs.states import TERMINAL_STATES
 
-_SUFFIX = re.compile(r"(\.(csv|tsv|tab|ndjson|jsonl|json|txt|xlsx|xlsm|xls|ods|parquet))?(\.gz)?$", re.IGNORECASE)
+_ENDING = re.compile(rf"(\.({'|'.join(ENDINGS)}))?(\.gz)?$", re.IGNORECASE)
 _HARMLESS = str.maketrans(dict.fromkeys('\\/:*?"<>|', "_"))
 """What a name on some system cannot have."""
 
@@ -169,7 +170,7 @@ def stream(job: Job, extension: str, media_type: str, blocks: Iterator[bytes]) -
     """
     started = chain([next(blocks, b"")], blocks)
     # Of a name that somebody has thought of what follows the last point may be a year.
-    stem = _SUFFIX.sub("", job.filename or "").translate(_HARMLESS).strip() or "posts"
+    stem = _ENDING.sub("", job.filename or "").translate(_HARMLESS).strip() or "posts"
     name = f"{stem}.rubrika.{extension}"
     ascii_name = "".join(c if c.isascii() and (c.isalnum() or c in "-_. ") else "_" for c in name)
     response = Response(started, content_type=media_type)

@@ -152,7 +152,7 @@ def _table(pieces: Sequence[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[n
     for row, piece in enumerate(pieces):
         letters[row, : len(piece)] = np.frombuffer(piece.encode("utf-32-le"), dtype=np.uint32)
     entries = len({piece[:end] for piece in pieces for end in range(1, len(piece) + 1)})
-    # Between two and four times as large, which is small enough for the second cache.
+    # Two to four times as many: a core's second cache then holds most of it.
     size = 2 << entries.bit_length()
     hashes, found = np.zeros(size, dtype=np.uint64), np.full(size, NOTHING, dtype=np.int32)
     fill(letters, lengths, hashes, found)

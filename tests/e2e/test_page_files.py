@@ -200,7 +200,7 @@ def test_a_running_file_is_stopped_and_deleted(service: Service, page: Page, wat
     service.start_all(FAKE_SECONDS="0.02")
     send_file(page, csv(*(f"пост {number}" for number in range(1000))))
     expect(page.locator("#state")).to_have_text("Выполняется")
-    half = page.get_by_text("Пока файл считается, у строк без результата темы в загрузке пусты.")
+    half = page.get_by_text("Пока файл считается, у строк без результата темы в скачанном файле пусты.")
     expect(half).to_be_visible()
     page.get_by_role("button", name="Остановить").click()
     expect(page.locator("#state")).to_have_text("Остановлено", timeout=15_000)
