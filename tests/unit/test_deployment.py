@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import platform
 import re
 import shlex
 import subprocess
@@ -359,14 +360,15 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in given}
 
 
-def closure(requirements: list[str]) -> dict[str, list[str]]:
-    """Everything that an install of these brings along, each with the way that leads to it."""
+def closure(requirements: list[str], python: str = platform.python_version()) -> dict[str, list[str]]:
+    """Everything that an install of these brings along on a version of Python, each with the way that leads to it."""
+    machine = {"python_full_version": python, "python_version": ".".join(python.split(".")[:2])}
     found: dict[str, list[str]] = {}
     waiting = [(Requirement(requirement), [""], ["rubrika"]) for requirement in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement, extras, way = waiting.pop()
-        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+        if requirement.marker and not any(requirement.marker.evaluate({**machine, "extra": extra}) for extra in extras):
             continue
         name = canonicalize_name(requirement.name)
         key = name, frozenset(requirement.extras)
@@ -374,14 +376,19 @@ def closure(requirements: list[str]) -> dict[str, list[str]]:
             continue
         seen.add(key)
         found.setdefault(name, [*way, name])
-        needed = importlib.metadata.requires(requirement.name) or []
+        try:
+            needed = importlib.metadata.requires(requirement.name) or []
+        except importlib.metadata.PackageNotFoundError:
+            # Another Python's; the one that runs this has not installed it.
+            needed = []
         waiting += [(Requirement(item), ["", *requirement.extras], found[name]) for item in needed]
     return found
 
 
-def test_pins_cover_the_whole_default_install_and_allow_it() -> None:
+@pytest.mark.parametrize("python", [f"{PROJECT['requires-python'].removeprefix('>=')}.0", platform.python_version()])
+def test_pins_cover_the_whole_default_install_and_allow_it(python: str) -> None:
     pinned = pins()
-    assert not set(closure(PROJECT["dependencies"])) - set(pinned)
+    assert not set(closure(PROJECT["dependencies"], python)) - set(pinned)
     for text in PROJECT["dependencies"]:
         requirement = Requirement(text)
         version = pinned[canonicalize_name(requirement.name)]
